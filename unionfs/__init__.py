@@ -1,0 +1,13 @@
+"""unionfs: a union filesystem in userspace.
+
+General layout, from the bottom up; ``tests/test_layout.py`` fails on an import this list does not allow:
+
+``filesystem``  the filesystem contract: what a transport may ask of a union, and what it gets.  Imports nothing of ours.
+``linux/``      system calls that Python's ``os`` lacks.  Imports nothing of ours.
+``overlay/``    what a union of directories means.  Synchronous; knows no FUSE.  Imports ``filesystem`` and ``linux``.
+``fuse/``       how requests reach a filesystem: wire format, the two sessions, mount(2) and fusermount3.  Imports
+                ``filesystem`` and ``linux``.
+``mounter/``    what makes a mount of it all: options, checks before mounting, the daemon, its control socket.  Imports
+                everything above.
+``cli/``        (top-level folder, installed as ``unionfs.cli``) click commands; imported by nothing.
+"""
