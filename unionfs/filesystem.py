@@ -61,7 +61,8 @@ class Attr(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A name that was found or made.  ``node`` is its node id; 0 only in the rows of `Filesystem.readdirplus` ("no lookup counted")."""
+    """A name that was found or made.  ``node`` is its node id; 0 only in the rows of `Filesystem.readdirplus` ("no lookup
+    counted")."""
 
     node: int
     attr: Attr
@@ -132,13 +133,13 @@ class StatFs(NamedTuple):
     frsize: int
 
 
-class Blocking(Exception):
+class Blocking(Exception):  # noqa: N818  not an error but a request to wait
     """Raised instead of waiting: run ``work`` in another thread, then go on.
 
     ``work`` does pure I/O and touches no shared state, so it is safe beside anything.  If ``restart`` (the default) the transport
     calls the same method with the same arguments again afterwards, and only then is anything replied; what ``work`` did or
-    how it failed is known to the filesystem, and the second call tells.  If not ``restart``, what ``work`` returns *is* the result
-    of the method, and an ``OSError`` it raises its error.
+    how it failed is known to the filesystem, and the second call tells.  If not ``restart``, what ``work`` returns *is* the
+    result of the method, and an ``OSError`` it raises its error.
 
     The same ``work`` object may be raised to several requests while it runs (two writers of one file that is being
     copied up): a transport runs it once, and every one of them goes on when it ends.  It tells by ``is``.
@@ -255,7 +256,8 @@ class Filesystem(Protocol):
     # -- directories --------------------------------------------------------------------------------------------------
 
     def readdir(self, node: int, offset: int) -> Iterable[DirRow]:
-        """The rows of a directory after ``offset`` (0: from the start), ``.`` and ``..`` first.  Offsets stay good while names come and
+        """The rows of a directory after ``offset`` (0: from the start), ``.`` and ``..`` first.  Offsets stay good while names
+        come and
         go: no name that stays is left out or listed twice.  Rows have no ``entry``."""
 
     def readdirplus(self, node: int, offset: int) -> Iterable[DirRow]:
@@ -273,8 +275,8 @@ class Filesystem(Protocol):
     def setxattr(self, node: int, name: bytes, value: bytes, flags: int) -> None:
         """setxattr(2): ``flags`` is 0, XATTR_CREATE or XATTR_REPLACE."""
 
-    def listxattr(self, node: int) -> Sequence[bytes]:
-        """The names, without the union's own."""
+    def listxattr(self, node: int, caller: Caller) -> Sequence[bytes]:
+        """The names, without the union's own; ``trusted.`` ones only for a privileged caller (as kernel filesystems do)."""
 
     def removexattr(self, node: int, name: bytes) -> None:
         """Remove an extended attribute; ENODATA where there is none."""
@@ -285,8 +287,10 @@ class Filesystem(Protocol):
         """Counters and cache sizes for ``unionfs status``: names as ``copy_ups``, ``inodes``; all ints."""
 
     def explain(self, path: bytes) -> dict[str, Any]:
-        """Where the object at ``path`` (relative to the root, ``b""`` for the root itself) comes from; JSON-able.  Keys: ``path``, ``type`` (as in
-        ``find -type``, with ``whiteout`` and ``missing`` besides), ``layer`` (``upper``, ``lower[3]``), ``real_path``, ``copied_up`` (bool),
+        """Where the object at ``path`` (relative to the root, ``b""`` for the root itself) comes from; JSON-able.  Keys:
+        ``path``, ``type`` (as in
+        ``find -type``, with ``whiteout`` and ``missing`` besides), ``layer`` (``upper``, ``lower[3]``), ``real_path``,
+        ``copied_up`` (bool),
         ``merged`` (list of the layers that a directory merges), ``hides`` (list of ``{"layer", "real_path", "type"}`` below)."""
 
     def close(self) -> None:

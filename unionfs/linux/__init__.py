@@ -1,0 +1,13 @@
+"""System calls that Python's ``os`` lacks: one file a subject, each function with the errors it raises.
+
+``rename``        renameat2(2)
+``links``         names for open files
+``clone``         reflinks
+``allocate``      fallocate(2)
+``handles``       name_to_handle_at(2), open_by_handle_at(2)
+``mount``         mount(2), umount2(2), private copies of mounts
+``mountinfo``     /proc/self/mountinfo
+``capabilities``  capabilities and the user namespace
+``statfs``        the kind of a filesystem
+``libc``          the C library itself
+"""

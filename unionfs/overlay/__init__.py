@@ -1,0 +1,30 @@
+"""The union itself: what a stack of directories means.  Synchronous; raises OSError; knows no FUSE.
+
+Layout, from the bottom up:
+
+``kinds``              types of directory entries.
+``fd_pool``            which descriptors stay open.
+``layer``              the stack, its layers, the real directories in them.
+``overlay_xattrs``     the union's own extended attributes.
+``listing``            real directories read and laid upon each other; whiteouts and opaque directories.
+``listing_order``      stable offsets.
+``ino_map``            inode numbers.
+``inode``              inodes and dentries.
+``node_table``         the inodes the kernel knows, and when they go.
+``work_dir``           staging of what is to be installed in the upper layer.
+``data_copy``          the slow part of a copy-up.
+``tree``               the merged tree: what a name leads to.
+``real_file``          descriptors of regular files.
+``copy_up``            lower objects become upper ones.
+``contents``           open, read, write, truncate, fsync.
+``attributes``         stat, chmod, chown, utimes, extended attributes.
+``creation``, ``removal``, ``rename``   changes of names.
+``directory_listing``  readdir.
+``explain``            which layer a path comes from.
+``union``              all of it behind the filesystem contract.
+"""
+
+from unionfs.overlay.layer import Stack
+from unionfs.overlay.union import Union
+
+__all__ = ["Stack", "Union"]

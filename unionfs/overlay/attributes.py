@@ -1,0 +1,136 @@
+"""Attributes of inodes, extended ones included."""
+
+from __future__ import annotations
+
+import os
+
+from unionfs.filesystem import (
+    SET_ATIME,
+    SET_ATIME_NOW,
+    SET_GID,
+    SET_KILL_SUIDGID,
+    SET_MODE,
+    SET_MTIME,
+    SET_MTIME_NOW,
+    SET_SIZE,
+    SET_UID,
+    Attr,
+    Changes,
+)
+from unionfs.linux.times import NOW, set_times
+from unionfs.overlay import kinds
+from unionfs.overlay.contents import Contents
+from unionfs.overlay.copy_up import CopyUp
+from unionfs.overlay.inode import Directory, Inode
+from unionfs.overlay.overlay_xattrs import shown_names, stored_name
+from unionfs.overlay.tree import Tree
+
+_SECOND = 10**9
+_BLKSIZE = 4096
+_OF_THE_REAL_FILE = SET_MODE | SET_UID | SET_GID | SET_SIZE | SET_ATIME | SET_MTIME | SET_KILL_SUIDGID
+_TRUSTED = b"trusted."
+
+
+def attr_of(inode: Inode, st: os.stat_result) -> Attr:
+    """What the union shows of ``inode`` whose real object has the attributes ``st``."""
+    nlink = st.st_nlink
+    if inode.kind == kinds.DIR:
+        if inode.orphan_fd >= 0 or not (inode.names or inode.node == 1):
+            nlink = 0
+        elif isinstance(inode, Directory) and inode.is_merged:
+            # Counting the subdirectories would mean reading all of it; 1 tells find(1) and others that it is not counted (as
+            # OverlayFS).
+            nlink = 1
+    elif not inode.names and inode.orphan_fd < 0:
+        nlink = 0  # a lower file that was removed here
+    atime, mtime, ctime = st.st_atime_ns, st.st_mtime_ns, st.st_ctime_ns
+    return Attr(
+        inode.ino,
+        st.st_size,
+        st.st_blocks,
+        atime // _SECOND,
+        mtime // _SECOND,
+        ctime // _SECOND,
+        atime % _SECOND,
+        mtime % _SECOND,
+        ctime % _SECOND,
+        st.st_mode,
+        nlink,
+        st.st_uid,
+        st.st_gid,
+        st.st_rdev & 0xFFFFFFFF,
+        _BLKSIZE,
+        0,
+    )
+
+
+class Attributes:
+    """Changes attributes of one union's objects."""
+
+    def __init__(self, tree: Tree, copy_up: CopyUp, contents: Contents) -> None:
+        self._tree = tree
+        self._copy_up = copy_up
+        self._contents = contents
+
+    def setattr(self, inode: Inode, changes: Changes) -> Attr:
+        """See `unionfs.filesystem.Filesystem.setattr`."""
+        valid = changes.valid
+        if valid & SET_SIZE:
+            inode = self._contents.truncate(inode, changes.size)
+        elif valid & _OF_THE_REAL_FILE:
+            inode = self._copy_up.copy_up(inode)
+        # Owner before mode: chown(2) drops set-id bits, and a mode that is set along with it must stay.
+        if valid & (SET_UID | SET_GID):
+            self._chown(inode, changes)
+        if valid & SET_MODE and inode.kind != kinds.LNK:
+            os.chmod(self._tree.path(inode), changes.mode & 0o7777)
+        elif valid & SET_KILL_SUIDGID and inode.kind == kinds.REG:
+            self._contents.kill_suidgid(inode)
+        if valid & (SET_ATIME | SET_MTIME):
+            self._utime(inode, changes)
+        return attr_of(inode, self._tree.stat(inode))
+
+    def _chown(self, inode: Inode, changes: Changes) -> None:
+        uid = changes.uid if changes.valid & SET_UID else -1
+        gid = changes.gid if changes.valid & SET_GID else -1
+        os.chown(self._tree.path(inode), uid, gid, follow_symlinks=self._follows(inode))
+
+    def _utime(self, inode: Inode, changes: Changes) -> None:
+        valid = changes.valid
+        atime: int | str | None = None
+        mtime: int | str | None = None
+        if valid & SET_ATIME:
+            atime = NOW if valid & SET_ATIME_NOW else changes.atime_ns
+        if valid & SET_MTIME:
+            mtime = NOW if valid & SET_MTIME_NOW else changes.mtime_ns
+        set_times(self._tree.path(inode), atime, mtime, self._follows(inode))
+
+    def _follows(self, inode: Inode) -> bool:
+        # The path of what has no name is a link in /proc that stands for the object itself.
+        return inode.orphan_fd >= 0
+
+    # -- extended attributes ------------------------------------------------------------------------------------------------
+
+    def getxattr(self, inode: Inode, name: bytes) -> bytes:
+        """Value of an extended attribute."""
+        return os.getxattr(self._tree.path(inode), stored_name(name), follow_symlinks=self._follows(inode))
+
+    def setxattr(self, inode: Inode, name: bytes, value: bytes, flags: int) -> None:
+        """Set one, after a copy-up if need be."""
+        name = stored_name(name)
+        inode = self._copy_up.copy_up(inode)
+        os.setxattr(self._tree.path(inode), name, value, flags, follow_symlinks=self._follows(inode))
+
+    def listxattr(self, inode: Inode, privileged: bool) -> list[bytes]:
+        """The names; ``trusted.`` ones only for the privileged, as the kernel's own filesystems do."""
+        names = os.listxattr(self._tree.path(inode), follow_symlinks=self._follows(inode))
+        shown = shown_names(map(os.fsencode, names))
+        return shown if privileged else [name for name in shown if not name.startswith(_TRUSTED)]
+
+    def removexattr(self, inode: Inode, name: bytes) -> None:
+        """Remove one; an object that has it not is not copied up for it."""
+        name = stored_name(name)
+        if not inode.is_upper:
+            os.getxattr(self._tree.path(inode), name, follow_symlinks=self._follows(inode))
+            inode = self._copy_up.copy_up(inode)
+        os.removexattr(self._tree.path(inode), name, follow_symlinks=self._follows(inode))

@@ -1,0 +1,157 @@
+"""Contents of regular files: opening, reading, writing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from unionfs.filesystem import Blocking, Opened
+from unionfs.linux.allocate import fallocate
+from unionfs.overlay import kinds
+from unionfs.overlay.copy_up import CopyUp
+from unionfs.overlay.inode import Directory, Inode
+from unionfs.overlay.real_file import read_fd, write_fd
+from unionfs.overlay.tree import Tree
+
+
+class Contents:
+    """File contents of one union."""
+
+    def __init__(self, tree: Tree, copy_up: CopyUp, sync: bool) -> None:
+        """``sync``: whether fsync is carried out."""
+        self._tree = tree
+        self._copy_up = copy_up
+        self._sync = sync
+
+    def open(self, node: int, flags: int) -> Opened:
+        """See `unionfs.filesystem.Filesystem.open`."""
+        tree = self._tree
+        inode = tree.nodes.find(node)
+        if inode is None or inode.successor is not None:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return self.prepare(inode, flags)
+
+    def prepare(self, inode: Inode, flags: int) -> Opened:
+        """Make ``inode`` ready for an open with ``flags``."""
+        truncates = flags & os.O_TRUNC != 0
+        if flags & os.O_ACCMODE != os.O_RDONLY or truncates:
+            moved = self._copy_up.copy_up(inode, with_data=not truncates)
+            if moved is not inode:
+                # The kernel holds the lower file in passthrough: it must look the name up again, and finds the copy.
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            if truncates:
+                os.ftruncate(write_fd(self._tree, inode), 0)
+        return Opened(int(inode.is_upper), truncates)
+
+    def read(self, inode: Inode, offset: int, size: int) -> bytes:
+        """Read what is in memory at once; otherwise raise `Blocking`, so that nobody else waits for the disk."""
+        fd = read_fd(self._tree, inode)
+        buffer = bytearray(size)
+        try:
+            count = os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
+        except OSError as error:
+            if error.errno == errno.EOPNOTSUPP:
+                # A filesystem in memory, or one that cannot tell: the page cache is all there is to ask.
+                return os.pread(fd, size, offset)
+            if error.errno != errno.EAGAIN:
+                raise
+            count = -1
+        if count == size:
+            return bytes(buffer)
+        # Fewer bytes mean either the end of the file or that the rest is not in memory.
+        if count >= 0 and offset + count >= os.fstat(fd).st_size:
+            return bytes(memoryview(buffer)[:count])
+        raise Blocking(_Read(os.dup(fd), offset, size), restart=False)
+
+    def write(self, inode: Inode, offset: int, data: bytes | memoryview, kill_suidgid: bool) -> int:
+        """Write all of ``data``, after a copy-up if need be."""
+        inode = self._copy_up.copy_up(inode)
+        fd = write_fd(self._tree, inode)
+        if kill_suidgid:
+            self.kill_suidgid(inode)
+        written = os.pwrite(fd, data, offset)
+        while written < len(data):
+            # Only a full disk or a limit makes it short; the next call then says which.
+            rest = memoryview(data)[written:]
+            try:
+                written += os.pwrite(fd, rest, offset + written)
+            except OSError:
+                return written
+        return written
+
+    def kill_suidgid(self, inode: Inode) -> None:
+        """Drop the set-id bits, as the kernel does when somebody without CAP_FSETID writes (setattr_should_drop_suidgid)."""
+        mode = self._tree.stat(inode).st_mode
+        kept = mode & ~stat.S_ISUID
+        if mode & stat.S_IXGRP:
+            kept &= ~stat.S_ISGID
+        if kept != mode:
+            os.chmod(self._tree.path(inode), stat.S_IMODE(kept))
+
+    def truncate(self, inode: Inode, size: int) -> Inode:
+        """Set the length of a file; the inode that stands for it from now on."""
+        if inode.kind != kinds.REG:
+            raise OSError(errno.EISDIR if inode.kind == kinds.DIR else errno.EINVAL, "only a regular file has a length")
+        inode = self._copy_up.copy_up(inode, with_data=size > 0)
+        os.ftruncate(write_fd(self._tree, inode), size)
+        return inode
+
+    def fallocate(self, inode: Inode, offset: int, length: int, mode: int) -> None:
+        """fallocate(2) on the upper file."""
+        inode = self._copy_up.copy_up(inode)
+        fallocate(write_fd(self._tree, inode), mode, offset, length)
+
+    def lseek(self, inode: Inode, offset: int, whence: int) -> int:
+        """SEEK_DATA and SEEK_HOLE."""
+        return os.lseek(read_fd(self._tree, inode), offset, whence)
+
+    def fsync(self, inode: Inode, datasync: bool) -> None:
+        """Have the upper object written out.  A lower one needs nothing: it did not change."""
+        if not self._sync or not inode.is_upper:
+            return
+        if isinstance(inode, Directory):
+            if inode.upper is None:
+                return
+            fd = self._tree.dir_fd(inode.upper)
+        else:
+            fd = read_fd(self._tree, inode)
+        raise Blocking(_Fsync(os.dup(fd), datasync), restart=False)
+
+
+class _Read:
+    """Reads in another thread, by a descriptor of its own: the pool may close the file's meanwhile."""
+
+    __slots__ = ("_fd", "_offset", "_size")
+
+    def __init__(self, fd: int, offset: int, size: int) -> None:
+        self._fd = fd
+        self._offset = offset
+        self._size = size
+
+    def __call__(self) -> bytes:
+        parts = []
+        try:
+            while self._size > 0 and (part := os.pread(self._fd, self._size, self._offset)):
+                parts.append(part)
+                self._offset += len(part)
+                self._size -= len(part)
+        finally:
+            os.close(self._fd)
+        return b"".join(parts)
+
+
+class _Fsync:
+    """Waits for the disk in another thread."""
+
+    __slots__ = ("_datasync", "_fd")
+
+    def __init__(self, fd: int, datasync: bool) -> None:
+        self._fd = fd
+        self._datasync = datasync
+
+    def __call__(self) -> None:
+        try:
+            (os.fdatasync if self._datasync else os.fsync)(self._fd)
+        finally:
+            os.close(self._fd)

@@ -1,0 +1,242 @@
+"""Copy-up: giving a lower object a place in the upper layer just before its first change.
+
+The order within one copy-up (fs/overlayfs/copy_up.c has the same, for the same reasons): parents first; data before owner,
+because a write by an unprivileged process would drop set-id bits and capabilities; owner before mode and xattrs, because chown(2)
+drops set-id bits and ``security.capability``; times last; then one rename or link installs it.  A crash before that leaves the
+lower object in view, one after it the finished upper one.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+from collections.abc import Callable
+
+from unionfs.filesystem import Blocking, StaleAttributes
+from unionfs.overlay import kinds, overlay_xattrs
+from unionfs.overlay.data_copy import DataCopy
+from unionfs.overlay.fd_pool import close
+from unionfs.overlay.inode import Directory, Inode
+from unionfs.overlay.layer import RealDir
+from unionfs.overlay.listing import RealName
+from unionfs.overlay.real_file import open_lower_file
+from unionfs.overlay.tree import Tree
+from unionfs.overlay.work_dir import StagedFile
+
+_log = logging.getLogger("unionfs.overlay")
+
+# Attributes of these kinds decide about access: an object must not appear without them.  Others the upper may be unable to hold.
+_VITAL_XATTRS = (b"security.", b"system.posix_acl_")
+
+
+class CopyUp:
+    """Copies objects of one union up."""
+
+    def __init__(self, tree: Tree, notices: list[StaleAttributes], sync: bool) -> None:
+        """``notices``: see `unionfs.filesystem.Filesystem`.  ``sync``: make data durable before it is installed."""
+        self._tree = tree
+        self._notices = notices
+        self._sync = sync
+        self.count = 0
+        self.bytes = 0
+
+    def upper_of(self, directory: Directory) -> RealDir:
+        """The real upper directory of ``directory``, copied up now if need be, ancestors first.
+
+        Raises:
+            OSError: EROFS without an upper; ENOENT for a directory that was removed; whatever the upper's filesystem says.
+        """
+        if directory.upper is not None:
+            return directory.upper
+        chain: list[Directory] = []
+        ancestor: Directory | None = directory
+        while ancestor is not None and ancestor.upper is None:
+            chain.append(ancestor)
+            ancestor = ancestor.parent
+        if ancestor is None:
+            # Asked for the work directory first: for a read-only union that says EROFS.
+            self._tree.work  # noqa: B018
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        while chain:
+            self._copy_directory(chain.pop())
+        assert directory.upper is not None
+        return directory.upper
+
+    def copy_up(self, inode: Inode, with_data: bool = True) -> Inode:
+        """Make sure that ``inode`` is in the upper layer.
+
+        Returns the inode that stands for the object from now on: another one if the kernel holds the lower file in passthrough.
+
+        Args:
+            with_data: false if the caller will empty the file anyway.
+
+        Raises:
+            Blocking: its data is being copied.
+            OSError: as `upper_of`; ENOSPC, EDQUOT, EIO.
+        """
+        if inode.is_upper:
+            return inode
+        if isinstance(inode, Directory):
+            self.upper_of(inode)
+            return inode
+        if inode.names:
+            parent, name = inode.names[0]
+            upper = self.upper_of(parent)
+        else:
+            self._tree.work  # noqa: B018
+            upper = None
+        lower = self._tree.stat(inode)
+        if inode.kind == kinds.REG:
+            upper_fd, copied = self._copy_file(inode, upper, lower, with_data)
+        else:
+            upper_fd, copied = -1, self._copy_special(inode, upper, lower)
+        self.count += 1
+        if upper is not None and parent.upper_names is not None:
+            parent.upper_names[name] = RealName(inode.kind, copied.st_ino)
+        moved = self._move(inode, upper, upper_fd)
+        if lower.st_nlink > 1:
+            # Of several names of a lower file only this one was copied up: it is another file now, with a number of its own.
+            moved.ino = self._tree.inos.shown(copied.st_dev, copied.st_ino)
+        else:
+            self._tree.copied_up_inos[copied.st_ino] = moved.ino
+        return moved
+
+    # -- directories ------------------------------------------------------------------------------------------------------
+
+    def _copy_directory(self, directory: Directory) -> None:
+        tree, work = self._tree, self._tree.work
+        parent, name = directory.names[0]
+        assert parent.upper is not None
+        st = tree.stat(directory)
+        source = tree.path(directory)
+        with work.staged(work.new_name()) as staged:
+            os.mkdir(staged, 0o700, dir_fd=work.fd)
+            _copy_metadata(source, b"/proc/self/fd/%d/%s" % (work.fd, staged), st)
+            real_ino = os.stat(staged, dir_fd=work.fd, follow_symlinks=False).st_ino
+            self._install(parent.upper, lambda fd: os.rename(staged, name, src_dir_fd=work.fd, dst_dir_fd=fd))
+        directory.upper = RealDir(tree.upper_layer, parent.upper, name)
+        directory.upper_names = {}
+        if parent.upper_names is not None:
+            parent.upper_names[name] = RealName(kinds.DIR, real_ino)
+        self.count += 1
+
+    # -- files ------------------------------------------------------------------------------------------------------------
+
+    def _copy_file(self, inode: Inode, upper: RealDir | None, st: os.stat_result, with_data: bool) -> tuple[int, os.stat_result]:
+        """Copy a regular file; the descriptor of the copy, and its attributes."""
+        staged = self._staged_file(inode, st.st_size if with_data else 0)
+        try:
+            _copy_metadata(self._tree.path(inode), b"/proc/self/fd/%d" % staged.fd, st, is_open=True)
+            if upper is not None:
+                _, name = inode.names[0]
+                self._install(upper, lambda fd: staged.install(fd, name))
+            return staged.fd, os.fstat(staged.fd)
+        except OSError:
+            staged.drop()
+            raise
+
+    def _staged_file(self, inode: Inode, size: int) -> StagedFile:
+        """A staged file that holds the data of ``inode``; raises `Blocking` until it does."""
+        copying = inode.copying
+        if copying is None:
+            staged = self._tree.work.make_file()
+            if size == 0:
+                return staged
+            try:
+                source_fd = open_lower_file(self._tree, inode)
+            except OSError:
+                staged.drop()
+                raise
+            copying = inode.copying = DataCopy(source_fd, staged, size, self._sync)
+        if not copying.done:
+            raise Blocking(copying)
+        inode.copying = None
+        if copying.error is not None:
+            copying.abandon()
+            raise copying.error
+        self.bytes += size
+        return copying.staged
+
+    # -- symbolic links, devices, fifos, sockets --------------------------------------------------------------------------
+
+    def _copy_special(self, inode: Inode, upper: RealDir | None, st: os.stat_result) -> os.stat_result:
+        tree, work = self._tree, self._tree.work
+        with work.staged(work.new_name()) as staged:
+            if inode.kind == kinds.LNK:
+                target = os.readlink(inode.place_name, dir_fd=tree.dir_fd(inode.place))
+                os.symlink(target, staged, dir_fd=work.fd)
+            else:
+                os.mknod(staged, stat.S_IFMT(st.st_mode) | 0o600, st.st_rdev, dir_fd=work.fd)
+            _copy_metadata(tree.path(inode), b"/proc/self/fd/%d/%s" % (work.fd, staged), st)
+            if upper is None:
+                inode.orphan_fd = os.open(staged, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=work.fd)
+                return os.fstat(inode.orphan_fd)
+            copied = os.stat(staged, dir_fd=work.fd, follow_symlinks=False)
+            _, name = inode.names[0]
+            self._install(upper, lambda fd: os.rename(staged, name, src_dir_fd=work.fd, dst_dir_fd=fd))
+            return copied
+
+    # -- all kinds --------------------------------------------------------------------------------------------------------
+
+    def _install(self, upper: RealDir, install: Callable[[int], None]) -> None:
+        """Run ``install`` on the descriptor of ``upper`` and give that its times back: for the user nothing has changed in it."""
+        fd = self._tree.dir_fd(upper)
+        before = os.fstat(fd)
+        install(fd)
+        os.utime(fd, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    def _move(self, inode: Inode, upper: RealDir | None, upper_fd: int) -> Inode:
+        """Let ``inode``, or where that is pinned a new one in its stead, stand for the upper object."""
+        tree = self._tree
+        moved = self._succeed(inode) if inode.pins else inode
+        close(moved)
+        if upper is None:
+            if upper_fd >= 0:
+                moved.orphan_fd = os.open(b"/proc/self/fd/%d" % upper_fd, os.O_PATH | os.O_CLOEXEC)
+        else:
+            moved.place, moved.place_name = upper, moved.names[0][1]
+        if upper_fd >= 0:
+            moved.fd, moved.fd_writable = upper_fd, True
+            tree.pool.add(moved)
+        return moved
+
+    def _succeed(self, stale: Inode) -> Inode:
+        tree = self._tree
+        successor = Inode(tree.nodes.new_id(), stale.ino, stale.kind, stale.place, stale.place_name)
+        tree.nodes.add(successor)
+        for parent, name in list(stale.names):
+            tree.nodes.detach(stale, parent, name)
+            tree.nodes.attach(successor, parent, name)
+        stale.successor = successor
+        self._notices.append(StaleAttributes(stale.node))
+        return successor
+
+
+def _copy_metadata(source: bytes, target: bytes, st: os.stat_result, is_open: bool = False) -> None:
+    """Give ``target`` owner, extended attributes, mode and times; ``is_open``: it is the path of an open file in /proc."""
+    os.chown(target, st.st_uid, st.st_gid, follow_symlinks=is_open)
+    _copy_xattrs(source, target, is_open)
+    if not stat.S_ISLNK(st.st_mode):
+        os.chmod(target, stat.S_IMODE(st.st_mode))
+    os.utime(target, ns=(st.st_atime_ns, st.st_mtime_ns), follow_symlinks=is_open)
+
+
+def _copy_xattrs(source: bytes, target: bytes, follow_target: bool) -> None:
+    try:
+        names = [os.fsencode(name) for name in os.listxattr(source, follow_symlinks=False)]
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP:
+            return
+        raise
+    for name in names:
+        if overlay_xattrs.is_private(name):
+            continue
+        value = os.getxattr(source, name, follow_symlinks=False)
+        try:
+            os.setxattr(target, name, value, follow_symlinks=follow_target)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EPERM) or name.startswith(_VITAL_XATTRS):
+                raise
+            _log.info("%s: extended attribute %r was not copied up: %s", source, name, error.strerror)

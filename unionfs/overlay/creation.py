@@ -1,0 +1,191 @@
+"""Making new names: create, mkdir, mknod, symlink, link."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+
+from unionfs.filesystem import Caller
+from unionfs.linux.links import link_fd
+from unionfs.linux.rename import RENAME_EXCHANGE, renameat2
+from unionfs.overlay import kinds
+from unionfs.overlay.copy_up import CopyUp
+from unionfs.overlay.inode import Directory, Inode
+from unionfs.overlay.layer import RealDir
+from unionfs.overlay.listing import DOT_WHITEOUT, RealName, kind_of
+from unionfs.overlay.overlay_xattrs import make_opaque
+from unionfs.overlay.tree import Tree
+
+Make = Callable[[int, bytes], None]
+"""Makes an object in an open directory under a name."""
+
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Creation:
+    """Makes objects in the upper layer of one union.
+
+    Where nothing is in the way an object is made in its place, so that the filesystem itself applies umask, default ACL and
+    S_ISGID of the parent.  Over a whiteout it is made in the work directory and renamed over it, so that what the whiteout hides
+    never comes into view.
+    """
+
+    def __init__(self, tree: Tree, copy_up: CopyUp) -> None:
+        self._tree = tree
+        self._copy_up = copy_up
+        self._umask = os.umask(0)
+        os.umask(self._umask)
+
+    def create(self, parent: Directory, name: bytes, mode: int, caller: Caller) -> tuple[Inode, os.stat_result]:
+        """Make a regular file; its descriptor is kept for the writes that follow."""
+        tree = self._tree
+        made = -1
+
+        def make(dir_fd: int, final_name: bytes) -> None:
+            nonlocal made
+            made = os.open(final_name, _CREATE, stat.S_IMODE(mode), dir_fd=dir_fd)
+
+        try:
+            inode, st = self._make(parent, name, make, caller, stat.S_IFREG | mode)
+        except OSError:
+            if made >= 0:
+                os.close(made)
+            raise
+        inode.fd, inode.fd_writable = made, True
+        tree.pool.add(inode)
+        return inode, st
+
+    def mknod(self, parent: Directory, name: bytes, mode: int, rdev: int, caller: Caller) -> tuple[Inode, os.stat_result]:
+        """Make a regular file, fifo, socket or device.  EPERM for what would be a whiteout."""
+        if stat.S_ISCHR(mode) and rdev == kinds.WHITEOUT_RDEV:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        return self._make(parent, name, lambda dir_fd, made: os.mknod(made, mode, rdev, dir_fd=dir_fd), caller, mode)
+
+    def symlink(self, parent: Directory, name: bytes, target: bytes, caller: Caller) -> tuple[Inode, os.stat_result]:
+        """Make a symbolic link."""
+        return self._make(parent, name, lambda dir_fd, made: os.symlink(target, made, dir_fd=dir_fd), caller, stat.S_IFLNK)
+
+    def mkdir(self, parent: Directory, name: bytes, mode: int, caller: Caller) -> tuple[Inode, os.stat_result]:
+        """Make a directory; an opaque one where lower layers have something of that name."""
+        return self._make(parent, name, lambda dir_fd, made: os.mkdir(made, mode, dir_fd=dir_fd), caller, stat.S_IFDIR | mode)
+
+    def link(self, inode: Inode, parent: Directory, name: bytes) -> tuple[Inode, os.stat_result]:
+        """Give ``inode`` one more name; returns the inode that stands for it from now on."""
+        tree = self._tree
+        if inode.kind == kinds.DIR:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        self._check_free(parent, name)
+        upper = self._copy_up.upper_of(parent)
+        inode = self._copy_up.copy_up(inode)
+        orphan_fd = inode.orphan_fd
+        source_fd = tree.dir_fd(inode.place) if orphan_fd < 0 else -1
+
+        def make(dir_fd: int, made: bytes) -> None:
+            if orphan_fd >= 0:
+                link_fd(orphan_fd, dir_fd, made)
+            else:
+                os.link(inode.place_name, made, src_dir_fd=source_fd, dst_dir_fd=dir_fd, follow_symlinks=False)
+
+        if tree.has_whiteout(parent, name):
+            with tree.work.staged(tree.work.new_name()) as staged:
+                make(tree.work.fd, staged)
+                os.rename(staged, name, src_dir_fd=tree.work.fd, dst_dir_fd=tree.dir_fd(upper))
+        else:
+            make(tree.dir_fd(upper), name)
+        if orphan_fd >= 0:
+            tree.adopt(inode, upper, name)
+        st = tree.stat(inode)
+        if not inode.hard_link_ino:
+            tree.nodes.add_hard_link(inode, st.st_ino)
+        _enter(parent, name, RealName(inode.kind, st.st_ino))
+        tree.nodes.attach(inode, parent, name)
+        return inode, st
+
+    # -- the common part --------------------------------------------------------------------------------------------------
+
+    def _make(self, parent: Directory, name: bytes, make: Make, caller: Caller, mode: int) -> tuple[Inode, os.stat_result]:
+        tree = self._tree
+        self._check_free(parent, name)
+        upper = self._copy_up.upper_of(parent)
+        # The umask of the caller becomes ours for the call, and the filesystem leaves it out where there is a default ACL.
+        if caller.umask != self._umask:
+            os.umask(caller.umask)
+            self._umask = caller.umask
+        upper_fd = tree.dir_fd(upper)
+        if tree.has_whiteout(parent, name):
+            st = self._make_over_whiteout(upper_fd, name, make, caller, mode)
+        else:
+            make(upper_fd, name)
+            try:
+                st = _own(upper_fd, name, caller, upper_fd)
+            except OSError:
+                _remove(name, upper_fd, stat.S_ISDIR(mode))
+                raise
+        return self._enter_new(parent, upper, name, st)
+
+    def _make_over_whiteout(self, upper_fd: int, name: bytes, make: Make, caller: Caller, mode: int) -> os.stat_result:
+        work = self._tree.work
+        with work.staged(work.new_name()) as staged, work.cradle(upper_fd) as cradle_fd:
+            make(cradle_fd, staged)
+            st = _own(cradle_fd, staged, caller, upper_fd)
+            if stat.S_ISDIR(mode):
+                make_opaque(b"/proc/self/fd/%d/%s" % (cradle_fd, staged))
+                # Only an exchange puts a directory where something else is; the whiteout goes with the staged name.
+                renameat2(cradle_fd, staged, upper_fd, name, RENAME_EXCHANGE)
+            else:
+                os.rename(staged, name, src_dir_fd=cradle_fd, dst_dir_fd=upper_fd)
+        return st
+
+    def _check_free(self, parent: Directory, name: bytes) -> None:
+        tree = self._tree
+        if parent.orphan_fd >= 0:
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        if name.startswith(DOT_WHITEOUT):
+            # It would be read as a whiteout (fuse-overlayfs reserves these names in the same way).
+            raise OSError(errno.EINVAL, "names that begin with .wh. are whiteouts")
+        if tree.kind(parent, name) is not None:
+            raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+    def _enter_new(self, parent: Directory, upper: RealDir, name: bytes, st: os.stat_result) -> tuple[Inode, os.stat_result]:
+        tree = self._tree
+        kind = kind_of(st)
+        # The number may have belonged to a copied-up file that is gone.
+        tree.copied_up_inos.pop(st.st_ino, None)
+        inode: Inode
+        if kind == kinds.DIR:
+            inode = directory = tree.new_directory(RealDir(tree.upper_layer, upper, name), (), st)
+            directory.upper_names, directory.lower_names = {}, {}
+        else:
+            inode = tree.new_upper_inode(upper, name, kind, st)
+        _enter(parent, name, RealName(kind, st.st_ino))
+        tree.nodes.attach(inode, parent, name)
+        return inode, st
+
+
+def _enter(parent: Directory, name: bytes, real: RealName) -> None:
+    assert parent.upper_names is not None
+    parent.upper_names[name] = real
+    if parent.order is not None:
+        parent.order.add(name)
+
+
+def _own(dir_fd: int, name: bytes, caller: Caller, parent_fd: int) -> os.stat_result:
+    """Give what was just made to the caller; its attributes after that."""
+    st = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+    gid = caller.gid
+    if st.st_gid != gid:
+        parent = os.fstat(parent_fd)
+        if parent.st_mode & stat.S_ISGID:
+            gid = parent.st_gid
+    if (st.st_uid, st.st_gid) == (caller.uid, gid):
+        return st
+    os.chown(name, caller.uid, gid, dir_fd=dir_fd, follow_symlinks=False)
+    if st.st_mode & (stat.S_ISUID | stat.S_ISGID) and not stat.S_ISDIR(st.st_mode):
+        os.chmod(name, stat.S_IMODE(st.st_mode), dir_fd=dir_fd)
+    return os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+
+
+def _remove(name: bytes, dir_fd: int, is_directory: bool) -> None:
+    (os.rmdir if is_directory else os.unlink)(name, dir_fd=dir_fd)

@@ -1,0 +1,112 @@
+"""Copying the data of a lower file: the one part of a copy-up that takes long, and runs in another thread."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+
+from unionfs.linux.clone import clone_range
+from unionfs.overlay.work_dir import StagedFile
+
+_CHUNK = 1 << 20
+_NOT_SUPPORTED = (
+    errno.EOPNOTSUPP,
+    errno.EXDEV,
+    errno.EINVAL,
+    errno.ENOSYS,
+    errno.ENOTTY,
+    errno.EPERM,
+    errno.EBADF,
+    errno.ETXTBSY,
+)
+
+
+class DataCopy:
+    """Work for `unionfs.filesystem.Blocking`: copies all data from ``source_fd`` to the empty file ``staged`` and makes it
+    durable.
+
+    It owns ``source_fd``.  Nobody but it touches either file until ``done``; then ``error`` tells how it went.
+    """
+
+    __slots__ = ("_abandoned", "_ending", "_size", "_source_fd", "_sync", "done", "error", "staged")
+
+    def __init__(self, source_fd: int, staged: StagedFile, size: int, sync: bool) -> None:
+        self._source_fd = source_fd
+        self._size = size
+        self._sync = sync
+        self._abandoned = False
+        self._ending = threading.Lock()  # between "done" and "abandoned": exactly one of the two threads discards the file
+        self.staged = staged
+        self.done = False
+        self.error: OSError | None = None
+
+    def __call__(self) -> None:
+        """Copy.  Raises nothing; sets ``error`` and ``done``."""
+        try:
+            copy_data(self._source_fd, self.staged.fd, self._size)
+            if self._sync:
+                # As OverlayFS does: after the rename a power cut must not leave a file without its data.
+                os.fsync(self.staged.fd)
+        except OSError as error:
+            self.error = error
+        finally:
+            os.close(self._source_fd)
+            with self._ending:
+                self.done = True
+                if self._abandoned:
+                    self.staged.drop()
+
+    def abandon(self) -> None:
+        """Nobody wants the result any more: the file is dropped as soon as the copying has ended."""
+        with self._ending:
+            self._abandoned = True
+            if self.done:
+                self.staged.drop()
+
+
+def copy_data(source_fd: int, target_fd: int, size: int) -> None:
+    """Copy ``size`` bytes; shared blocks where the filesystem can, holes stay holes.
+
+    Raises:
+        OSError: what reading or writing gives (EIO, ENOSPC, EDQUOT …).
+    """
+    try:
+        clone_range(target_fd, source_fd)
+        return
+    except OSError as error:
+        if error.errno not in _NOT_SUPPORTED:
+            raise
+    os.ftruncate(target_fd, size)
+    offset = 0
+    while offset < size:
+        try:
+            start = os.lseek(source_fd, offset, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole up to the end
+                return
+            raise
+        end = min(os.lseek(source_fd, start, os.SEEK_HOLE), size)
+        _copy_extent(source_fd, target_fd, start, end)
+        offset = end
+
+
+def _copy_extent(source_fd: int, target_fd: int, start: int, end: int) -> None:
+    copy_range = True
+    while start < end:
+        if copy_range:
+            try:
+                copied = os.copy_file_range(source_fd, target_fd, end - start, start, start)
+            except OSError as error:
+                if error.errno not in _NOT_SUPPORTED:
+                    raise
+                copy_range = False
+                continue
+            # Some filesystems (FUSE, procfs) answer 0 before the end; read(2) then tells the truth.
+            copy_range = copied > 0
+        else:
+            data = os.pread(source_fd, min(_CHUNK, end - start), start)
+            if not data:
+                raise OSError(errno.EIO, "a lower file became shorter while it was copied up")
+            copied = os.pwrite(target_fd, data, start)
+        start += copied

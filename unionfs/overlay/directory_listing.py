@@ -1,0 +1,84 @@
+"""readdir and readdirplus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from unionfs.filesystem import DirRow, Entry
+from unionfs.overlay import kinds
+from unionfs.overlay.attributes import attr_of
+from unionfs.overlay.inode import Directory
+from unionfs.overlay.listing_order import ListingOrder
+from unionfs.overlay.tree import Tree
+
+_AFTER_DOT = 1
+_AFTER_DOTDOT = 2
+
+
+class DirectoryListing:
+    """Lists directories of one union."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+
+    def readdir(self, directory: Directory, offset: int) -> Iterator[DirRow]:
+        """Rows without entries: no object is looked at but those that are known already."""
+        yield from self._dots(directory, offset)
+        tree = self._tree
+        order = self._order(directory, offset)
+        children = directory.children
+        for after, name in order.after(order.start() if offset <= _AFTER_DOTDOT else offset):
+            kind = tree.kind(directory, name)
+            if kind is None:
+                continue
+            child = children.get(name)
+            ino = child.ino if child is not None else self._ino(directory, name)
+            yield DirRow(name, ino, kind, after, None)
+
+    def readdirplus(self, directory: Directory, offset: int) -> Iterator[DirRow]:
+        """Rows with entries; each counts a lookup."""
+        yield from self._dots(directory, offset)
+        tree = self._tree
+        order = self._order(directory, offset)
+        for after, name in order.after(order.start() if offset <= _AFTER_DOTDOT else offset):
+            found = tree.find(directory, name)
+            if found is None:
+                continue
+            inode, st = found
+            inode.nlookup += 1
+            yield DirRow(name, inode.ino, inode.kind, after, Entry(inode.node, attr_of(inode, st)))
+
+    def _dots(self, directory: Directory, offset: int) -> Iterator[DirRow]:
+        if offset == 0:
+            yield DirRow(b".", directory.ino, kinds.DIR, _AFTER_DOT, None)
+        if offset <= _AFTER_DOT:
+            parent = directory.parent or directory
+            yield DirRow(b"..", parent.ino, kinds.DIR, _AFTER_DOTDOT, None)
+
+    def _order(self, directory: Directory, offset: int) -> ListingOrder:
+        tree = self._tree
+        if directory.order is None:
+            directory.order = ListingOrder(tree.names(directory))
+        elif offset == 0:
+            count = len(directory.upper_names or ()) + len(directory.lower_names or ())
+            directory.order.compact(lambda: tree.names(directory), count)
+        return directory.order
+
+    def _ino(self, directory: Directory, name: bytes) -> int:
+        """The number that a lookup of ``name`` would show, from what the listings of the layers told."""
+        tree = self._tree
+        above = (directory.upper_names or {}).get(name)
+        below = (directory.lower_names or {}).get(name)
+        if above is None:
+            assert below is not None
+            return tree.inos.shown(directory.lowers[below.places[0]].layer.device, below.ino)
+        if above.kind == kinds.DIR and below is not None and below.kind == kinds.DIR:
+            return self._merged_ino(directory, name)
+        return tree.copied_up_inos.get(above.ino) or tree.inos.shown(tree.upper_layer.device, above.ino)
+
+    def _merged_ino(self, directory: Directory, name: bytes) -> int:
+        """A merged directory has the number of its lower part, unless the upper one is opaque: only a look at it tells."""
+        inode = self._tree.must_find(directory, name)
+        if inode.nlookup == 0:
+            self._tree.nodes.release(inode)
+        return inode.ino

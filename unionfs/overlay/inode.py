@@ -1,0 +1,116 @@
+"""Inodes of the union and the names that lead to them."""
+
+from __future__ import annotations
+
+from unionfs.overlay import kinds
+from unionfs.overlay.data_copy import DataCopy
+from unionfs.overlay.layer import RealDir
+from unionfs.overlay.listing import LowerName, RealName
+from unionfs.overlay.listing_order import ListingOrder
+
+
+class Inode:
+    """An object of the union other than a directory.
+
+    Attributes:
+        node: node id; never changes.
+        nlookup: how many references the kernel holds.
+        ino: inode number shown to users; the same before and after copy-up.
+        kind: type, of `unionfs.overlay.kinds`.
+        names: its dentries (parent, name).  Empty: open but unlinked.
+        place, place_name: where the real object is: a name in a real directory.  For one in the upper layer it is the name of one
+        of
+            ``names``.  No longer good when ``orphan_fd`` is set.
+        orphan_fd: an O_PATH descriptor of a real object of the upper layer that has no name we know; -1 otherwise.
+        fd, fd_writable, recent: the descriptor for reading and writing, see `unionfs.overlay.fd_pool`.
+        pins: how many passthrough opens the kernel has of the real file.
+        hard_link_ino: its key in `NodeTable.hard_links`, 0 if it is not there.
+        copying: the copy-up of its data that is under way.
+        successor: set once a copy-up had to leave this node behind (it was pinned): what now stands for it.
+    """
+
+    __slots__ = (
+        "copying",
+        "fd",
+        "fd_writable",
+        "hard_link_ino",
+        "ino",
+        "kind",
+        "names",
+        "nlookup",
+        "node",
+        "orphan_fd",
+        "pins",
+        "place",
+        "place_name",
+        "recent",
+        "successor",
+    )
+
+    def __init__(self, node: int, ino: int, kind: int, place: RealDir, place_name: bytes) -> None:
+        self.node = node
+        self.nlookup = 0
+        self.ino = ino
+        self.kind = kind
+        self.names: list[tuple[Directory, bytes]] = []
+        self.place = place
+        self.place_name = place_name
+        self.orphan_fd = -1
+        self.fd = -1
+        self.fd_writable = False
+        self.recent = False
+        self.pins = 0
+        self.hard_link_ino = 0
+        self.copying: DataCopy | None = None
+        self.successor: Inode | None = None
+
+    @property
+    def is_upper(self) -> bool:
+        """Whether the real object is in the upper layer: nothing is left to copy up."""
+        return self.orphan_fd >= 0 or self.place.layer.is_upper
+
+
+class Directory(Inode):
+    """A directory of the union.
+
+    Attributes (besides those of `Inode`; ``place`` is the parent of the topmost real directory):
+        upper: its real directory in the upper layer, if it has one.
+        lowers: the real directories of lower layers that it shows, top first.
+        upper_names: the names in ``upper``, whiteouts among them; None until they are needed.  Kept up to date, for nobody else
+        writes there.
+        lower_names: what ``lowers`` show; None until needed; never changes.
+        children: the inodes known by name.
+        order: in what order and with which offsets it is listed; None until it is.
+    """
+
+    __slots__ = ("children", "lower_names", "lowers", "order", "upper", "upper_names")
+
+    def __init__(self, node: int, ino: int, upper: RealDir | None, lowers: tuple[RealDir, ...]) -> None:
+        top = upper or lowers[0]
+        super().__init__(node, ino, kinds.DIR, top.parent or top, top.name)
+        self.upper = upper
+        self.lowers = lowers
+        self.upper_names: dict[bytes, RealName] | None = None
+        self.lower_names: dict[bytes, LowerName] | None = None
+        self.children: dict[bytes, Inode] = {}
+        self.order: ListingOrder | None = None
+
+    @property
+    def is_upper(self) -> bool:
+        """Whether it has been copied up or was made in the upper layer."""
+        return self.upper is not None or self.orphan_fd >= 0
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether more than one real directory makes it up."""
+        return len(self.lowers) + (self.upper is not None) > 1
+
+    @property
+    def top(self) -> RealDir:
+        """The real directory that gives it its attributes."""
+        return self.upper or self.lowers[0]
+
+    @property
+    def parent(self) -> Directory | None:
+        """Its parent; None for the root and for a removed one."""
+        return self.names[0][0] if self.names else None

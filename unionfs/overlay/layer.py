@@ -1,0 +1,126 @@
+"""The layers of a union and the real directories in them."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from unionfs.linux.mount import clone_private
+from unionfs.overlay.fd_pool import FdPool, close
+
+_log = logging.getLogger("unionfs.overlay")
+
+_OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The directories of a union: ``lowers`` top first (at least one), and, if it is to be writable, ``upper`` and ``work``."""
+
+    lowers: tuple[Path, ...]
+    upper: Path | None = None
+    work: Path | None = None
+
+
+class Layer:
+    """One directory of the stack, held open."""
+
+    __slots__ = ("_mount_fd", "device", "is_upper", "label", "path", "root")
+
+    def __init__(self, label: str, path: Path, root_fd: int, is_upper: bool, mount_fd: int = -1) -> None:
+        """``mount_fd``: what keeps the layer's private mount alive, if it has one."""
+        self.label = label
+        self.path = path
+        self.device = os.fstat(root_fd).st_dev
+        self.is_upper = is_upper
+        self.root = RealDir(self, None, b"", root_fd)
+        self._mount_fd = mount_fd
+
+    def close(self) -> None:
+        """Close the root, which no `FdPool` closes."""
+        close(self.root)
+        if self._mount_fd >= 0:
+            os.close(self._mount_fd)
+            self._mount_fd = -1
+
+
+class RealDir:
+    """A directory of one layer.
+
+    It is known by its parent and name, never by a path: opening it goes down from the nearest open ancestor one name at a
+    time without following symbolic links, so nothing planted in a layer leads out of it.  Lower ones never change; an
+    upper one that is renamed just gets another parent and name.
+    """
+
+    __slots__ = ("fd", "layer", "name", "parent", "recent")
+
+    def __init__(self, layer: Layer, parent: RealDir | None, name: bytes, fd: int = -1) -> None:
+        self.layer = layer
+        self.parent = parent
+        self.name = name
+        self.fd = fd
+        self.recent = True
+
+    def open(self, pool: FdPool) -> int:
+        """The descriptor of the directory; good until the pool's next `FdPool.trim`."""
+        if self.fd >= 0:
+            self.recent = True
+            return self.fd
+        # The chain of closed ancestors, walked without recursion: directories may be nested deeper than Python's stack.
+        closed: list[RealDir] = []
+        real: RealDir | None = self
+        while real is not None and real.fd < 0:
+            closed.append(real)
+            real = real.parent
+        if real is None:
+            raise OSError(errno.ESTALE, "a layer was closed while in use", os.fsdecode(self.name))
+        fd = real.fd
+        while closed:
+            real = closed.pop()
+            fd = real.fd = open_dir(real.name, fd)
+            pool.add(real)
+        return fd
+
+    def path(self) -> Path:
+        """The host path, for people to read; never used to reach the directory."""
+        names: list[bytes] = []
+        real: RealDir | None = self
+        while real is not None and real.parent is not None:
+            names.append(real.name)
+            real = real.parent
+        return self.layer.path.joinpath(*(os.fsdecode(name) for name in reversed(names)))
+
+
+def open_dir(name: bytes, dir_fd: int) -> int:
+    """Open directory ``name``, without right to read it if there is none (its names can be used nevertheless)."""
+    try:
+        return os.open(name, _OPEN_DIR, dir_fd=dir_fd)
+    except PermissionError:
+        return os.open(name, _OPEN_DIR | os.O_PATH, dir_fd=dir_fd)
+
+
+def open_lower(index: int, path: Path) -> Layer:
+    """Open a lower layer through a private read-only mount, so that the kernel itself refuses every write to it and leaves its
+    access times alone (OverlayFS does the same).  Where that is not allowed, as it is."""
+    label = f"lower[{index}]"
+    try:
+        mount_fd = clone_private(os.fsencode(path))
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOSYS, errno.EINVAL):
+            raise
+        _log.info("%s is used without a private read-only mount (%s): %s", label, error.strerror, path)
+        return Layer(label, path, os.open(path, _OPEN_DIR & ~os.O_NOFOLLOW), is_upper=False)
+    try:
+        return Layer(label, path, os.open(b".", _OPEN_DIR, dir_fd=mount_fd), is_upper=False, mount_fd=mount_fd)
+    except OSError:
+        os.close(mount_fd)
+        raise
+
+
+def open_upper(path: Path) -> Layer:
+    """Open the upper layer.  Not through a mount of its own: files are renamed between it and the work directory, and rename(2)
+    refuses that across mounts."""
+    return Layer("upper", path, os.open(path, _OPEN_DIR & ~os.O_NOFOLLOW), is_upper=True)

@@ -1,0 +1,110 @@
+"""The inodes the kernel knows, by node id."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+
+from unionfs.filesystem import ROOT_ID
+from unionfs.overlay.fd_pool import close
+from unionfs.overlay.inode import Directory, Inode
+
+
+class NodeTable:
+    """All inodes there are, and when they go.
+
+    An inode stays while the kernel holds a reference to it, a directory also while one of its children stays: the kernel may
+    forget a directory before what is in it, and a second `Directory` for the same real ones would not see its changes.
+    """
+
+    def __init__(self) -> None:
+        self._nodes: dict[int, Inode] = {}
+        self._next = ROOT_ID
+        self.hard_links: dict[int, Inode] = {}
+        """Upper files with several names, by real inode number: all names lead to one inode."""
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def __iter__(self) -> Iterator[Inode]:
+        return iter(self._nodes.values())
+
+    def new_id(self) -> int:
+        """A node id that no node ever had; the first one is the root's."""
+        node = self._next
+        self._next += 1
+        return node
+
+    def add(self, inode: Inode) -> None:
+        """Make ``inode`` known by its node id."""
+        self._nodes[inode.node] = inode
+
+    def get(self, node: int) -> Inode:
+        """The inode of a node id, or, if a copy-up left that behind, its successor.  ESTALE for one that was forgotten."""
+        try:
+            inode = self._nodes[node]
+        except KeyError:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE)) from None
+        while inode.successor is not None:
+            inode = inode.successor
+        return inode
+
+    def get_directory(self, node: int) -> Directory:
+        """The same for a directory.  ENOTDIR for anything else."""
+        inode = self._nodes.get(node)
+        if inode.__class__ is Directory:
+            return inode
+        raise OSError(errno.ESTALE if inode is None else errno.ENOTDIR, "not a directory of this union")
+
+    def find(self, node: int) -> Inode | None:
+        """The inode of just this node id, stale or not; None if there is none."""
+        return self._nodes.get(node)
+
+    def attach(self, inode: Inode, parent: Directory, name: bytes) -> None:
+        """``inode`` has (or was found to have) the name ``name``."""
+        inode.names.append((parent, name))
+        parent.children[name] = inode
+
+    def detach(self, inode: Inode, parent: Directory, name: bytes) -> None:
+        """``inode`` has the name ``name`` no more."""
+        inode.names.remove((parent, name))
+        del parent.children[name]
+
+    def release(self, inode: Inode | None) -> None:
+        """Drop ``inode`` if nothing keeps it, then its ancestors that nothing else kept."""
+        while inode is not None and inode.nlookup <= 0 and inode.node != ROOT_ID:
+            if isinstance(inode, Directory) and inode.children:
+                return
+            parents = [parent for parent, _ in inode.names]
+            self._drop(inode)
+            # Names of one file may lie in several directories; the loop goes on with one of them, the rest is done here.
+            for parent in parents[1:]:
+                self.release(parent)
+            inode = parents[0] if parents else None
+
+    def _drop(self, inode: Inode) -> None:
+        for parent, name in inode.names:
+            del parent.children[name]
+        inode.names.clear()
+        close(inode)
+        if inode.orphan_fd >= 0:
+            os.close(inode.orphan_fd)
+            inode.orphan_fd = -1
+        if inode.copying is not None:
+            inode.copying.abandon()
+            inode.copying = None
+        if isinstance(inode, Directory):
+            for real in (inode.upper, *inode.lowers):
+                if real is not None and real.parent is not None:
+                    close(real)
+        del self._nodes[inode.node]
+        if inode.hard_link_ino:
+            del self.hard_links[inode.hard_link_ino]
+        successor, inode.successor = inode.successor, None
+        self.release(successor)
+
+    def add_hard_link(self, inode: Inode, real_ino: int) -> None:
+        """``inode`` is an upper file that has, or is to get, more than one name."""
+        inode.hard_link_ino = real_ino
+        self.hard_links[real_ino] = inode

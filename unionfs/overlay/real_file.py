@@ -1,0 +1,69 @@
+"""Descriptors of the regular files behind inodes."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from unionfs.overlay.fd_pool import close
+from unionfs.overlay.inode import Inode
+from unionfs.overlay.tree import Tree
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_WRITE = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+def read_fd(tree: Tree, inode: Inode) -> int:
+    """A descriptor to read ``inode`` by; good until the end of the operation.
+
+    Raises:
+        OSError: what open(2) gives.
+    """
+    if inode.fd < 0:
+        inode.fd, inode.fd_writable = _open(tree, inode, _READ), False
+        tree.pool.add(inode)
+    inode.recent = True
+    return inode.fd
+
+
+def write_fd(tree: Tree, inode: Inode) -> int:
+    """The same to write by; the inode is in the upper layer.
+
+    Raises:
+        OSError: what open(2) gives; ETXTBSY while the upper file itself is being executed.
+    """
+    if inode.fd < 0 or not inode.fd_writable:
+        fd = _open_for_writing(tree, inode)
+        close(inode)
+        inode.fd, inode.fd_writable = fd, True
+        tree.pool.add(inode)
+    inode.recent = True
+    return inode.fd
+
+
+def open_lower_file(tree: Tree, inode: Inode) -> int:
+    """A descriptor of its own for reading a lower file, to be closed by the caller."""
+    return _open(tree, inode, _READ)
+
+
+def _open(tree: Tree, inode: Inode, flags: int) -> int:
+    if inode.orphan_fd >= 0:
+        return os.open(b"/proc/self/fd/%d" % inode.orphan_fd, flags & ~os.O_NOFOLLOW)
+    return os.open(inode.place_name, flags, dir_fd=tree.dir_fd(inode.place))
+
+
+def _open_for_writing(tree: Tree, inode: Inode) -> int:
+    try:
+        return _open(tree, inode, _WRITE)
+    except PermissionError as error:
+        # Whoever made a read-only file may write it through the descriptor that made it.  Ours may have been closed since, so an
+        # unprivileged owner must be let in again.
+        if error.errno != errno.EACCES:
+            raise
+    path = tree.path(inode)
+    mode = tree.stat(inode).st_mode & 0o7777
+    os.chmod(path, mode | 0o600)
+    try:
+        return _open(tree, inode, _WRITE)
+    finally:
+        os.chmod(path, mode)

@@ -1,0 +1,114 @@
+"""Taking names away: unlink and rmdir."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from unionfs.overlay import kinds
+from unionfs.overlay.copy_up import CopyUp
+from unionfs.overlay.fd_pool import close
+from unionfs.overlay.inode import Directory, Inode
+from unionfs.overlay.listing import RealName
+from unionfs.overlay.tree import Tree
+
+_OPEN_ORPHAN = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+WHITEOUT = RealName(kinds.WHT, 0)
+
+
+class Removal:
+    """Removes objects of one union; what lower layers have under the name is hidden by a whiteout."""
+
+    def __init__(self, tree: Tree, copy_up: CopyUp) -> None:
+        self._tree = tree
+        self._copy_up = copy_up
+
+    def unlink(self, parent: Directory, name: bytes) -> None:
+        """Remove a name that is not a directory's."""
+        tree, work = self._tree, self._tree.work
+        kind = self._kind(parent, name)
+        if kind == kinds.DIR:
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+        upper_fd = tree.dir_fd(self._copy_up.upper_of(parent))
+        child = parent.children.get(name)
+        if child is not None:
+            keep_reachable(tree, child, parent, name)
+        if tree.has_lower(parent, name):
+            work.install_whiteout(upper_fd, name)
+        else:
+            os.unlink(name, dir_fd=upper_fd)
+        self._leave(parent, name, child)
+
+    def rmdir(self, parent: Directory, name: bytes) -> None:
+        """Remove an empty directory: one that shows nothing, though its upper part may hold whiteouts."""
+        tree, work = self._tree, self._tree.work
+        if self._kind(parent, name) != kinds.DIR:
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        directory = tree.must_find(parent, name)
+        assert isinstance(directory, Directory)
+        if tree.names(directory):
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+        upper_fd = tree.dir_fd(self._copy_up.upper_of(parent))
+        keep_reachable(tree, directory, parent, name)
+        if not tree.has_lower(parent, name):
+            self._remove_upper(directory, upper_fd, name)
+        elif directory.upper is not None:
+            work.exchange_for_whiteout(upper_fd, name)
+        else:
+            work.install_whiteout(upper_fd, name)
+        self._leave(parent, name, directory)
+
+    def _remove_upper(self, directory: Directory, upper_fd: int, name: bytes) -> None:
+        work = self._tree.work
+        if not directory.upper_names:
+            os.rmdir(name, dir_fd=upper_fd)
+            return
+        with work.staged(work.new_name()) as staged:
+            os.rename(name, staged, src_dir_fd=upper_fd, dst_dir_fd=work.fd)
+
+    def _kind(self, parent: Directory, name: bytes) -> int:
+        kind = self._tree.kind(parent, name)
+        if kind is None:
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return kind
+
+    def _leave(self, parent: Directory, name: bytes, child: Inode | None) -> None:
+        names = parent.upper_names
+        assert names is not None
+        if self._tree.has_lower(parent, name):
+            names[name] = WHITEOUT
+        else:
+            del names[name]
+        if child is not None:
+            forget_name(self._tree, child, parent, name)
+
+
+def keep_reachable(tree: Tree, inode: Inode, parent: Directory, name: bytes) -> None:
+    """Call before ``name`` of ``inode`` goes: the kernel may go on using an object that has no name, so get hold of it.
+
+    A lower object stays where it is; nothing needs to be done for it.
+    """
+    if not inode.is_upper or inode.orphan_fd >= 0:
+        return
+    if isinstance(inode, Directory):
+        inode.orphan_fd = os.open(name, _OPEN_ORPHAN, dir_fd=tree.dir_fd(inode.place))
+        return
+    others = [dentry for dentry in inode.names if dentry != (parent, name)]
+    if others:
+        other_parent, inode.place_name = others[0]
+        assert other_parent.upper is not None
+        inode.place = other_parent.upper
+    else:
+        inode.orphan_fd = os.open(name, _OPEN_ORPHAN, dir_fd=tree.dir_fd(inode.place))
+
+
+def forget_name(tree: Tree, inode: Inode, parent: Directory, name: bytes) -> None:
+    """Call when ``name`` of ``inode`` has gone."""
+    tree.nodes.detach(inode, parent, name)
+    if isinstance(inode, Directory):
+        for real in (inode.upper, *inode.lowers):
+            if real is not None:
+                close(real)
+        inode.upper_names, inode.lower_names = {}, {}
+    if inode.nlookup <= 0:
+        tree.nodes.release(inode)

@@ -1,0 +1,205 @@
+"""Renaming, with RENAME_NOREPLACE and RENAME_EXCHANGE.
+
+The rules are those of ``ovl_rename`` (fs/overlayfs/dir.c) without redirect_dir: a directory that has anything in a lower layer
+does not move (EXDEV: mv(1) copies it), everything else is copied up and then moved by one renameat2 within the upper layer.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+
+from unionfs.linux.rename import RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT, renameat2
+from unionfs.overlay.copy_up import CopyUp
+from unionfs.overlay.fd_pool import close
+from unionfs.overlay.inode import Directory, Inode
+from unionfs.overlay.listing import DOT_WHITEOUT, RealName
+from unionfs.overlay.overlay_xattrs import make_opaque
+from unionfs.overlay.removal import WHITEOUT, forget_name, keep_reachable
+from unionfs.overlay.tree import Tree
+
+
+@dataclass(slots=True)
+class _Side:
+    """One of the two names of a rename."""
+
+    parent: Directory
+    name: bytes
+    inode: Inode | None
+    """What the name leads to; None: nothing."""
+
+
+class Rename:
+    """Renames objects of one union."""
+
+    def __init__(self, tree: Tree, copy_up: CopyUp) -> None:
+        self._tree = tree
+        self._copy_up = copy_up
+
+    def rename(self, parent: Directory, name: bytes, new_parent: Directory, new_name: bytes, flags: int) -> None:
+        """See `unionfs.filesystem.Filesystem.rename`."""
+        if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE) or flags == RENAME_NOREPLACE | RENAME_EXCHANGE:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        self._tree.work  # noqa: B018  EROFS comes before all else
+        old = _Side(parent, name, self._tree.must_find(parent, name))
+        new = self._target(new_parent, new_name)
+        if new.inode is not None and flags & RENAME_NOREPLACE:
+            raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+        if flags & RENAME_EXCHANGE:
+            self._exchange(old, new)
+        elif old.inode is not new.inode:
+            self._replace(old, new)
+        elif (old.parent, old.name) != (new.parent, new.name):
+            # Two names of one file: rename(2) says that nothing happens.
+            self._copy_up.copy_up(self._present(old))
+
+    def _target(self, parent: Directory, name: bytes) -> _Side:
+        if parent.orphan_fd >= 0:
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        if name.startswith(DOT_WHITEOUT):
+            raise OSError(errno.EINVAL, "names that begin with .wh. are whiteouts")
+        found = self._tree.find(parent, name)
+        return _Side(parent, name, found[0] if found else None)
+
+    @staticmethod
+    def _present(side: _Side) -> Inode:
+        if side.inode is None:
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return side.inode
+
+    # -- replacing --------------------------------------------------------------------------------------------------------
+
+    def _replace(self, old: _Side, new: _Side) -> None:
+        tree = self._tree
+        inode = self._movable(old)
+        self._check_replaceable(inode, new.inode)
+        old_fd = tree.dir_fd(self._copy_up.upper_of(old.parent))
+        new_fd = tree.dir_fd(self._copy_up.upper_of(new.parent))
+        old.inode = inode = self._copy_up.copy_up(inode)
+        leaves_whiteout = tree.has_lower(old.parent, old.name)
+        is_directory = isinstance(inode, Directory)
+        if is_directory and tree.has_lower(new.parent, new.name):
+            make_opaque(tree.path(inode))
+        if isinstance(new.inode, Directory):
+            self._empty(new.inode, new_fd, new.name)
+        if new.inode is not None:
+            keep_reachable(tree, new.inode, new.parent, new.name)
+        over_whiteout = tree.has_whiteout(new.parent, new.name)
+        if over_whiteout and (is_directory or leaves_whiteout):
+            # The whiteout that is in the way moves to the old name: it is wanted there, or can be removed there.
+            renameat2(old_fd, old.name, new_fd, new.name, RENAME_EXCHANGE)
+            if not leaves_whiteout:
+                os.unlink(old.name, dir_fd=old_fd)
+        elif leaves_whiteout:
+            self._replace_leaving_whiteout(old, old_fd, new, new_fd)
+        else:
+            os.rename(old.name, new.name, src_dir_fd=old_fd, dst_dir_fd=new_fd)
+        if new.inode is not None:
+            forget_name(tree, new.inode, new.parent, new.name)
+        self._move(old, new, inode)
+        self._set_upper_name(old, WHITEOUT if leaves_whiteout else None)
+
+    def _replace_leaving_whiteout(self, old: _Side, old_fd: int, new: _Side, new_fd: int) -> None:
+        try:
+            renameat2(old_fd, old.name, new_fd, new.name, RENAME_WHITEOUT)
+            return
+        except OSError as error:
+            # Not every filesystem can, and not every user may.
+            if error.errno not in (errno.EINVAL, errno.EPERM, errno.EOPNOTSUPP):
+                raise
+        # Without it in two steps, neither of which shows anything that is not so: first what is at the new name moves to the old
+        # one …
+        work = self._tree.work
+        if new.inode is None or (isinstance(new.inode, Directory) and new.inode.upper is None):
+            work.install_whiteout(new_fd, new.name)
+        renameat2(old_fd, old.name, new_fd, new.name, RENAME_EXCHANGE)
+        # … then a whiteout takes its place.
+        if isinstance(new.inode, Directory):
+            work.exchange_for_whiteout(old_fd, old.name)
+        else:
+            work.install_whiteout(old_fd, old.name)
+
+    def _check_replaceable(self, inode: Inode, target: Inode | None) -> None:
+        if target is None:
+            return
+        if isinstance(inode, Directory):
+            if not isinstance(target, Directory):
+                raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            if self._tree.names(target):
+                raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+        elif isinstance(target, Directory):
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+
+    def _empty(self, directory: Directory, parent_fd: int, name: bytes) -> None:
+        """Put a really empty, opaque directory in the place of one that shows nothing but holds whiteouts: rename(2) wants it
+        so."""
+        if directory.upper is None or not directory.upper_names:
+            return
+        work = self._tree.work
+        with work.staged(work.new_name()) as staged:
+            os.mkdir(staged, 0o700, dir_fd=work.fd)
+            make_opaque(b"/proc/self/fd/%d/%s" % (work.fd, staged))
+            renameat2(work.fd, staged, parent_fd, name, RENAME_EXCHANGE)
+        close(directory.upper)
+        directory.upper_names, directory.lower_names = {}, {}
+
+    # -- exchanging -------------------------------------------------------------------------------------------------------
+
+    def _exchange(self, old: _Side, new: _Side) -> None:
+        tree = self._tree
+        if new.inode is None:
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        if old.inode is new.inode:
+            return
+        one, other = self._movable(old), self._movable(new)
+        old_fd = tree.dir_fd(self._copy_up.upper_of(old.parent))
+        new_fd = tree.dir_fd(self._copy_up.upper_of(new.parent))
+        old.inode = one = self._copy_up.copy_up(one)
+        new.inode = other = self._copy_up.copy_up(other)
+        for inode, target in ((one, new), (other, old)):
+            if isinstance(inode, Directory) and tree.has_lower(target.parent, target.name):
+                make_opaque(tree.path(inode))
+        renameat2(old_fd, old.name, new_fd, new.name, RENAME_EXCHANGE)
+        tree.nodes.detach(one, old.parent, old.name)
+        tree.nodes.detach(other, new.parent, new.name)
+        self._arrive(one, new.parent, new.name)
+        self._arrive(other, old.parent, old.name)
+        assert old.parent.upper_names is not None
+        assert new.parent.upper_names is not None
+        mine, theirs = old.parent.upper_names[old.name], new.parent.upper_names[new.name]
+        old.parent.upper_names[old.name], new.parent.upper_names[new.name] = theirs, mine
+
+    # -- the common part --------------------------------------------------------------------------------------------------
+
+    def _movable(self, side: _Side) -> Inode:
+        inode = self._present(side)
+        if isinstance(inode, Directory) and inode.lowers:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        return inode
+
+    def _move(self, old: _Side, new: _Side, inode: Inode) -> None:
+        assert old.parent.upper_names is not None
+        self._tree.nodes.detach(inode, old.parent, old.name)
+        self._arrive(inode, new.parent, new.name)
+        self._set_upper_name(new, old.parent.upper_names[old.name])
+
+    def _arrive(self, inode: Inode, parent: Directory, name: bytes) -> None:
+        """``inode``, just detached, is now ``name``; so is its real object in the upper layer."""
+        upper = parent.upper
+        assert upper is not None
+        inode.place, inode.place_name = upper, name
+        if isinstance(inode, Directory) and inode.upper is not None:
+            inode.upper.parent, inode.upper.name = upper, name
+        self._tree.nodes.attach(inode, parent, name)
+
+    @staticmethod
+    def _set_upper_name(side: _Side, real: RealName | None) -> None:
+        names = side.parent.upper_names
+        assert names is not None
+        if real is None:
+            del names[side.name]
+        else:
+            names[side.name] = real
+            if real is not WHITEOUT and side.parent.order is not None:
+                side.parent.order.add(side.name)

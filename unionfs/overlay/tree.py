@@ -1,0 +1,274 @@
+"""The merged tree: which inode a name leads to.  What all operations of the union share."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+
+from unionfs.overlay import kinds
+from unionfs.overlay.fd_pool import FdPool
+from unionfs.overlay.ino_map import InoMap
+from unionfs.overlay.inode import Directory, Inode
+from unionfs.overlay.layer import Layer, RealDir, Stack, open_lower, open_upper
+from unionfs.overlay.listing import DOT_OPAQUE, DOT_WHITEOUT, RealName, dot_whiteouts, hides_all_below, merge, read_names
+from unionfs.overlay.node_table import NodeTable
+from unionfs.overlay.overlay_xattrs import make_opaque
+from unionfs.overlay.work_dir import WorkDir
+
+_log = logging.getLogger("unionfs.overlay")
+
+
+class Tree:
+    """The layers and the inodes found in them so far."""
+
+    def __init__(self, stack: Stack, pool_limit: int | None = None) -> None:
+        self.pool = FdPool(pool_limit)
+        self.nodes = NodeTable()
+        self.lowers: list[Layer] = []
+        self.upper: Layer | None = None
+        self._work: WorkDir | None = None
+        try:
+            self._open_layers(stack)
+        except OSError:
+            self.close()
+            raise
+        top = self.upper or self.lowers[0]
+        self.inos = InoMap(os.fstat(top.root.fd).st_dev)
+        self.copied_up_inos: dict[int, int] = {}
+        """Inode numbers shown for upper files that were copied up in this mount, by their real one."""
+        upper_root = self.upper.root if self.upper else None
+        self.root = self.new_directory(upper_root, tuple(layer.root for layer in self.lowers))
+
+    def _open_layers(self, stack: Stack) -> None:
+        for index, path in enumerate(stack.lowers):
+            self.lowers.append(open_lower(index, path))
+        if stack.upper is not None and stack.work is not None:
+            self.upper = open_upper(stack.upper)
+            self._work = WorkDir(stack.work)
+
+    def close(self) -> None:
+        """Give every descriptor back."""
+        if self._work is not None:
+            self._work.close()
+        for inode in self.nodes:
+            if inode.orphan_fd >= 0:
+                os.close(inode.orphan_fd)
+                inode.orphan_fd = -1
+            if inode.copying is not None:
+                inode.copying.abandon()
+                inode.copying = None
+        self.pool.close()
+        for layer in (*self.lowers, *([self.upper] if self.upper else ())):
+            layer.close()
+
+    @property
+    def work(self) -> WorkDir:
+        """The work directory.  EROFS for a union without an upper, so whoever is about to change something asks for it first."""
+        if self._work is None:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return self._work
+
+    # -- real objects -----------------------------------------------------------------------------------------------------
+
+    def dir_fd(self, real: RealDir) -> int:
+        """Descriptor of a real directory, good until the end of the operation."""
+        return real.fd if real.fd >= 0 else real.open(self.pool)
+
+    def stat(self, inode: Inode) -> os.stat_result:
+        """stat(2) of the real object behind ``inode``."""
+        if inode.orphan_fd >= 0:
+            return os.fstat(inode.orphan_fd)
+        if isinstance(inode, Directory):
+            real = inode.top
+            if real.fd >= 0 or real.parent is None:
+                return os.fstat(self.dir_fd(real))
+            return os.stat(real.name, dir_fd=self.dir_fd(real.parent), follow_symlinks=False)
+        return os.stat(inode.place_name, dir_fd=self.dir_fd(inode.place), follow_symlinks=False)
+
+    def path(self, inode: Inode) -> bytes:
+        """A path to the real object for calls that take no descriptor; good as long as `dir_fd`.
+
+        Its last component is a symbolic link if the object is one, or if the object has no name; so calls that are made on it
+        must not follow links, or else be made on what is known to be none (see `follows`).
+        """
+        if inode.orphan_fd >= 0:
+            return b"/proc/self/fd/%d" % inode.orphan_fd
+        if isinstance(inode, Directory):
+            return b"/proc/self/fd/%d/." % self.dir_fd(inode.top)
+        return b"/proc/self/fd/%d/%s" % (self.dir_fd(inode.place), inode.place_name)
+
+    # -- names ------------------------------------------------------------------------------------------------------------
+
+    def load(self, directory: Directory) -> None:
+        """Read the names of all real directories of ``directory``.
+
+        Done once: nobody but this union changes the upper, and the lowers do not change.  From then on a lookup costs the same
+        whatever the number of layers, and one of a name that is not there costs no system call.
+        """
+        if directory.orphan_fd >= 0:
+            directory.lower_names, directory.upper_names = {}, {}
+            return
+        if directory.lower_names is None:
+            directory.lower_names = merge(directory.lowers, self.pool)
+        if directory.upper_names is None:
+            directory.upper_names = self._read_upper(directory.upper) if directory.upper is not None else {}
+
+    def _read_upper(self, upper: RealDir) -> dict[bytes, RealName]:
+        names = read_names(upper, self.pool)
+        foreign = [name for name in names if name.startswith(DOT_WHITEOUT)]
+        if foreign and self._work is not None:
+            self._convert_dot_whiteouts(upper, names)
+        for name in foreign:
+            del names[name]
+        return names
+
+    def _convert_dot_whiteouts(self, upper: RealDir, names: dict[bytes, RealName]) -> None:
+        """Write the ``.wh.`` whiteouts of an upper directory (left by fuse-overlayfs or AUFS) as the kernel would."""
+        fd = self.dir_fd(upper)
+        for hidden in dot_whiteouts(names):
+            above = names.get(hidden)
+            if above is None:
+                self.work.install_whiteout(fd, hidden)
+                names[hidden] = RealName(kinds.WHT, 0)
+            elif above.kind == kinds.DIR:
+                make_opaque(b"/proc/self/fd/%d/%s" % (fd, hidden))
+            os.unlink(DOT_WHITEOUT + hidden, dir_fd=fd)
+        if DOT_OPAQUE in names:
+            make_opaque(b"/proc/self/fd/%d" % fd)
+            os.unlink(DOT_OPAQUE, dir_fd=fd)
+
+    def kind(self, directory: Directory, name: bytes) -> int | None:
+        """Type of the object that ``name`` means in ``directory``; None where there is none."""
+        if directory.upper_names is None or directory.lower_names is None:
+            self.load(directory)
+        above = directory.upper_names.get(name)  # type: ignore[union-attr]
+        if above is not None:
+            return None if above.kind == kinds.WHT else above.kind
+        below = directory.lower_names.get(name)  # type: ignore[union-attr]
+        return None if below is None else below.kind
+
+    def names(self, directory: Directory) -> list[bytes]:
+        """All names that ``directory`` shows."""
+        self.load(directory)
+        upper, lower = directory.upper_names or {}, directory.lower_names or {}
+        return [name for name, real in upper.items() if real.kind != kinds.WHT] + [name for name in lower if name not in upper]
+
+    def has_lower(self, directory: Directory, name: bytes) -> bool:
+        """Whether a lower layer would show ``name``, so that a whiteout must hide it when it goes."""
+        if directory.lower_names is None:
+            self.load(directory)
+        return name in directory.lower_names  # type: ignore[operator]
+
+    def has_whiteout(self, directory: Directory, name: bytes) -> bool:
+        """Whether the upper layer holds a whiteout at ``name``."""
+        if directory.upper_names is None:
+            self.load(directory)
+        above = directory.upper_names.get(name)  # type: ignore[union-attr]
+        return above is not None and above.kind == kinds.WHT
+
+    # -- inodes -----------------------------------------------------------------------------------------------------------
+
+    def find(self, directory: Directory, name: bytes) -> tuple[Inode, os.stat_result] | None:
+        """The inode ``name`` leads to, and its attributes now; None where there is none."""
+        child = directory.children.get(name)
+        if child is not None:
+            return child, self.stat(child)
+        if directory.upper_names is None or directory.lower_names is None:
+            self.load(directory)
+        above = directory.upper_names.get(name)  # type: ignore[union-attr]
+        below = directory.lower_names.get(name)  # type: ignore[union-attr]
+        if above is None:
+            if below is None:
+                return None
+            return self._find_lower(directory, name, below.kind, below.places)
+        if above.kind == kinds.WHT:
+            return None
+        return self._find_upper(directory, name, above, below.places if below and below.kind == kinds.DIR else ())
+
+    def must_find(self, directory: Directory, name: bytes) -> Inode:
+        """The inode ``name`` leads to.  ENOENT where there is none."""
+        found = self.find(directory, name)
+        if found is None:
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return found[0]
+
+    def _find_lower(self, directory: Directory, name: bytes, kind: int, places: tuple[int, ...]) -> tuple[Inode, os.stat_result]:
+        place = directory.lowers[places[0]]
+        st = os.stat(name, dir_fd=self.dir_fd(place), follow_symlinks=False)
+        if kind == kinds.DIR:
+            child: Inode = self.new_directory(None, self._merged_lowers(directory, name, places), st)
+        else:
+            # Names of one lower file are inodes of their own, as in OverlayFS without index: copy-up must know which name is
+            # meant.
+            child = Inode(self.nodes.new_id(), self.inos.shown(st.st_dev, st.st_ino), kind, place, name)
+            self.nodes.add(child)
+        self.nodes.attach(child, directory, name)
+        return child, st
+
+    def _find_upper(
+        self, directory: Directory, name: bytes, real: RealName, places: tuple[int, ...]
+    ) -> tuple[Inode, os.stat_result]:
+        upper = directory.upper
+        assert upper is not None
+        st = os.stat(name, dir_fd=self.dir_fd(upper), follow_symlinks=False)
+        if real.kind == kinds.DIR:
+            child: Inode = self._find_upper_directory(directory, name, places, st)
+        else:
+            known = self.nodes.hard_links.get(st.st_ino) if st.st_nlink > 1 else None
+            child = known or self.new_upper_inode(upper, name, real.kind, st)
+            if child.orphan_fd >= 0:
+                self.adopt(child, upper, name)
+            elif known is None and st.st_nlink > 1:
+                self.nodes.add_hard_link(child, st.st_ino)
+        self.nodes.attach(child, directory, name)
+        return child, st
+
+    def _find_upper_directory(self, directory: Directory, name: bytes, places: tuple[int, ...], st: os.stat_result) -> Directory:
+        real = RealDir(self.upper_layer, directory.upper, name)
+        if not places or hides_all_below(real, self.pool):
+            return self.new_directory(real, (), st)
+        lowers = self._merged_lowers(directory, name, places)
+        lower = os.stat(name, dir_fd=self.dir_fd(directory.lowers[places[0]]), follow_symlinks=False)
+        return self.new_directory(real, lowers, lower)
+
+    def _merged_lowers(self, directory: Directory, name: bytes, places: tuple[int, ...]) -> tuple[RealDir, ...]:
+        merged: list[RealDir] = []
+        for place in places:
+            parent = directory.lowers[place]
+            merged.append(RealDir(parent.layer, parent, name))
+            if len(places) > len(merged) and hides_all_below(merged[-1], self.pool):
+                break
+        return tuple(merged)
+
+    @property
+    def upper_layer(self) -> Layer:
+        """The upper layer of a union that has one."""
+        assert self.upper is not None
+        return self.upper
+
+    def new_directory(self, upper: RealDir | None, lowers: tuple[RealDir, ...], st: os.stat_result | None = None) -> Directory:
+        """An inode for a directory made up of these real ones.
+
+        ``st`` is of the topmost lower one, or of the upper one if there is no lower: its inode number is what is shown, so
+        copy-up does not change it.
+        """
+        real = lowers[0] if lowers else upper
+        assert real is not None
+        st = st or os.fstat(self.dir_fd(real))
+        directory = Directory(self.nodes.new_id(), self.inos.shown(st.st_dev, st.st_ino), upper, lowers)
+        self.nodes.add(directory)
+        return directory
+
+    def new_upper_inode(self, place: RealDir, name: bytes, kind: int, st: os.stat_result) -> Inode:
+        """An inode for something in the upper layer that is no directory."""
+        ino = self.copied_up_inos.get(st.st_ino) or self.inos.shown(st.st_dev, st.st_ino)
+        inode = Inode(self.nodes.new_id(), ino, kind, place, name)
+        self.nodes.add(inode)
+        return inode
+
+    def adopt(self, inode: Inode, place: RealDir, name: bytes) -> None:
+        """An upper file all whose known names were removed has a name again (one that was not known, or a new one)."""
+        os.close(inode.orphan_fd)
+        inode.orphan_fd = -1
+        inode.place, inode.place_name = place, name

@@ -1,0 +1,219 @@
+"""A union of directories: the filesystem contract, carried out by the parts of this package."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from unionfs.filesystem import Attr, Caller, Changes, DirRow, Entry, Opened, StaleAttributes, StatFs
+from unionfs.overlay.attributes import Attributes, attr_of
+from unionfs.overlay.contents import Contents
+from unionfs.overlay.copy_up import CopyUp
+from unionfs.overlay.creation import Creation
+from unionfs.overlay.directory_listing import DirectoryListing
+from unionfs.overlay.explain import Explain
+from unionfs.overlay.inode import Inode
+from unionfs.overlay.layer import Stack
+from unionfs.overlay.real_file import read_fd
+from unionfs.overlay.removal import Removal
+from unionfs.overlay.rename import Rename
+from unionfs.overlay.tree import Tree
+
+
+class Union:
+    """One mounted stack.  Implements `unionfs.filesystem.Filesystem`, whose docstrings say what the methods do."""
+
+    def __init__(self, stack: Stack, *, sync: bool = True, pool_limit: int | None = None) -> None:
+        """Open the layers and empty the work directory.
+
+        Args:
+            stack: the directories.
+            sync: false: fsync is not carried out (``volatile``); a power cut may cost what was written.
+            pool_limit: how many files and directories may be open at a time; default: from RLIMIT_NOFILE.
+
+        Raises:
+            OSError: a directory of the stack cannot be opened, or the work directory cannot be emptied.
+        """
+        self.notices: list[StaleAttributes] = []
+        self.writable = stack.upper is not None
+        self._tree = tree = Tree(stack, pool_limit)
+        self._nodes = tree.nodes
+        self._copy_up = CopyUp(tree, self.notices, sync)
+        self._contents = Contents(tree, self._copy_up, sync)
+        self._attributes = Attributes(tree, self._copy_up, self._contents)
+        self._creation = Creation(tree, self._copy_up)
+        self._removal = Removal(tree, self._copy_up)
+        self._rename = Rename(tree, self._copy_up)
+        self._listing = DirectoryListing(tree)
+        self._explain = Explain(tree)
+
+    # -- nodes ------------------------------------------------------------------------------------------------------------
+
+    def lookup(self, parent: int, name: bytes) -> Entry | None:
+        tree = self._tree
+        if tree.pool.is_full:
+            tree.pool.trim()
+        found = tree.find(self._nodes.get_directory(parent), name)
+        if found is None:
+            return None
+        return self._entry(*found)
+
+    def forget(self, node: int, nlookup: int) -> None:
+        inode = self._nodes.find(node)
+        if inode is not None:
+            inode.nlookup -= nlookup
+            if inode.nlookup <= 0:
+                self._nodes.release(inode)
+
+    def getattr(self, node: int) -> Attr:
+        inode = self._nodes.get(node)
+        return attr_of(inode, self._tree.stat(inode))
+
+    def setattr(self, node: int, changes: Changes, caller: Caller) -> Attr:  # noqa: ARG002
+        return self._attributes.setattr(self._nodes.get(node), changes)
+
+    def readlink(self, node: int) -> bytes:
+        inode = self._nodes.get(node)
+        if inode.orphan_fd >= 0:
+            return os.readlink(b"", dir_fd=inode.orphan_fd)
+        return os.readlink(inode.place_name, dir_fd=self._tree.dir_fd(inode.place))
+
+    def statfs(self) -> StatFs:
+        st = os.fstatvfs((self._tree.upper or self._tree.lowers[0]).root.fd)
+        return StatFs(st.f_blocks, st.f_bfree, st.f_bavail, st.f_files, st.f_ffree, st.f_bsize, st.f_namemax, st.f_frsize)
+
+    def is_stale(self, node: int) -> bool:
+        inode = self._nodes.find(node)
+        return inode is not None and inode.successor is not None
+
+    def _entry(self, inode: Inode, st: os.stat_result) -> Entry:
+        inode.nlookup += 1
+        return Entry(inode.node, attr_of(inode, st))
+
+    # -- names ------------------------------------------------------------------------------------------------------------
+
+    def mknod(self, parent: int, name: bytes, mode: int, rdev: int, caller: Caller) -> Entry:
+        return self._entry(*self._creation.mknod(self._nodes.get_directory(parent), name, mode, rdev, caller))
+
+    def mkdir(self, parent: int, name: bytes, mode: int, caller: Caller) -> Entry:
+        return self._entry(*self._creation.mkdir(self._nodes.get_directory(parent), name, mode, caller))
+
+    def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller) -> Entry:
+        return self._entry(*self._creation.symlink(self._nodes.get_directory(parent), name, target, caller))
+
+    def link(self, node: int, parent: int, name: bytes) -> Entry:
+        return self._entry(*self._creation.link(self._nodes.get(node), self._nodes.get_directory(parent), name))
+
+    def unlink(self, parent: int, name: bytes) -> None:
+        self._removal.unlink(self._nodes.get_directory(parent), name)
+
+    def rmdir(self, parent: int, name: bytes) -> None:
+        self._removal.rmdir(self._nodes.get_directory(parent), name)
+
+    def rename(self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int) -> None:
+        nodes = self._nodes
+        self._rename.rename(nodes.get_directory(parent), name, nodes.get_directory(new_parent), new_name, flags)
+
+    # -- file contents ------------------------------------------------------------------------------------------------------
+
+    def open(self, node: int, flags: int, caller: Caller) -> Opened:  # noqa: ARG002
+        if self._tree.pool.is_full:
+            self._tree.pool.trim()
+        return self._contents.open(node, flags)
+
+    def create(self, parent: int, name: bytes, flags: int, mode: int, caller: Caller) -> tuple[Entry, Opened]:
+        tree = self._tree
+        if tree.pool.is_full:
+            tree.pool.trim()
+        directory = self._nodes.get_directory(parent)
+        if not flags & os.O_EXCL and tree.kind(directory, name) is not None:
+            # Somebody else made it since the kernel looked.
+            inode = tree.must_find(directory, name)
+            opened = self._contents.prepare(inode, flags)
+            return self._entry(inode, tree.stat(inode)), opened
+        entry = self._entry(*self._creation.create(directory, name, mode, caller))
+        return entry, Opened(1)
+
+    def pin(self, node: int) -> None:
+        inode = self._nodes.find(node)
+        if inode is None:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        inode.pins += 1
+
+    def unpin(self, node: int) -> None:
+        inode = self._nodes.find(node)
+        if inode is not None:
+            inode.pins -= 1
+
+    def backing_fd(self, node: int) -> int:
+        return read_fd(self._tree, self._nodes.get(node))
+
+    def read(self, node: int, offset: int, size: int) -> bytes:
+        if self._tree.pool.is_full:
+            self._tree.pool.trim()
+        return self._contents.read(self._nodes.get(node), offset, size)
+
+    def write(self, node: int, offset: int, data: bytes | memoryview, kill_suidgid: bool = False) -> int:
+        if self._tree.pool.is_full:
+            self._tree.pool.trim()
+        return self._contents.write(self._nodes.get(node), offset, data, kill_suidgid)
+
+    def fallocate(self, node: int, offset: int, length: int, mode: int) -> None:
+        self._contents.fallocate(self._nodes.get(node), offset, length, mode)
+
+    def lseek(self, node: int, offset: int, whence: int) -> int:
+        return self._contents.lseek(self._nodes.get(node), offset, whence)
+
+    def fsync(self, node: int, datasync: bool) -> None:
+        self._contents.fsync(self._nodes.get(node), datasync)
+
+    # -- directories --------------------------------------------------------------------------------------------------------
+
+    def readdir(self, node: int, offset: int) -> Iterator[DirRow]:
+        if self._tree.pool.is_full:
+            self._tree.pool.trim()
+        return self._listing.readdir(self._nodes.get_directory(node), offset)
+
+    def readdirplus(self, node: int, offset: int) -> Iterator[DirRow]:
+        if self._tree.pool.is_full:
+            self._tree.pool.trim()
+        return self._listing.readdirplus(self._nodes.get_directory(node), offset)
+
+    def unread(self, row: DirRow) -> None:
+        if row.entry is not None:
+            self.forget(row.entry.node, 1)
+
+    # -- extended attributes ------------------------------------------------------------------------------------------------
+
+    def getxattr(self, node: int, name: bytes) -> bytes:
+        return self._attributes.getxattr(self._nodes.get(node), name)
+
+    def setxattr(self, node: int, name: bytes, value: bytes, flags: int) -> None:
+        self._attributes.setxattr(self._nodes.get(node), name, value, flags)
+
+    def listxattr(self, node: int, caller: Caller) -> list[bytes]:
+        return self._attributes.listxattr(self._nodes.get(node), caller.uid == 0)
+
+    def removexattr(self, node: int, name: bytes) -> None:
+        self._attributes.removexattr(self._nodes.get(node), name)
+
+    # -- the whole ------------------------------------------------------------------------------------------------------------
+
+    def statistics(self) -> dict[str, int]:
+        tree = self._tree
+        return {
+            "inodes": len(tree.nodes),
+            "open_files": len(tree.pool),
+            "open_files_limit": tree.pool.limit,
+            "layers": len(tree.lowers) + (tree.upper is not None),
+            "copy_ups": self._copy_up.count,
+            "copied_up_bytes": self._copy_up.bytes,
+        }
+
+    def explain(self, path: bytes) -> dict[str, Any]:
+        return self._explain.explain(path)
+
+    def close(self) -> None:
+        self._tree.close()

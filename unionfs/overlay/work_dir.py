@@ -1,0 +1,211 @@
+"""The work directory: where things of the upper layer are made ready, out of sight, before one rename installs them.
+
+The real staging directory is ``work`` inside the directory the user named, as in OverlayFS (which refuses a mount if it cannot
+make or empty it).  Whatever a crash leaves there shows nowhere and is removed at the next mount.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from unionfs.linux.links import link_fd
+from unionfs.linux.rename import RENAME_EXCHANGE, renameat2
+
+_log = logging.getLogger("unionfs.overlay")
+
+_OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_MAKE_FILE = os.O_RDWR | os.O_CLOEXEC
+_WHITEOUT_MODE = stat.S_IFCHR
+_DEFAULT_ACL = "system.posix_acl_default"
+
+
+class WorkDir:
+    """The staging directory of one writable union.  All names it hands out are its own and new."""
+
+    def __init__(self, path: Path) -> None:
+        """``path``: the directory the user named; on the filesystem of the upper, and empty or left over from an earlier
+        mount."""
+        base_fd = os.open(path, _OPEN_DIR & ~os.O_NOFOLLOW)
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(b"work", 0o700, dir_fd=base_fd)
+            self.fd = os.open(b"work", _OPEN_DIR, dir_fd=base_fd)
+        finally:
+            os.close(base_fd)
+        self._next = 0
+        self._whiteout: bytes | None = None
+        self._has_tmpfile = True
+        self.clear(self.fd)
+
+    def close(self) -> None:
+        """Empty it and close it."""
+        if self.fd >= 0:
+            self.clear(self.fd)
+            os.close(self.fd)
+            self.fd = -1
+
+    def new_name(self) -> bytes:
+        """A name nothing has here."""
+        self._next += 1
+        return b"#%x" % self._next
+
+    # -- files ------------------------------------------------------------------------------------------------------
+
+    def make_file(self) -> StagedFile:
+        """An empty regular file (mode 0600), open for reading and writing; without a name if the filesystem can."""
+        if self._has_tmpfile:
+            try:
+                return StagedFile(self, os.open(b".", _MAKE_FILE | os.O_TMPFILE, 0o600, dir_fd=self.fd), None)
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+                    raise
+                self._has_tmpfile = False
+        name = self.new_name()
+        return StagedFile(self, os.open(name, _MAKE_FILE | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=self.fd), name)
+
+    # -- whiteouts ----------------------------------------------------------------------------------------------------
+
+    def make_whiteout(self) -> bytes:
+        """A new whiteout here; its name.
+
+        All are hard links to one inode (as in OverlayFS since 5.8), which saves inodes; when that has as many links as the
+        filesystem allows, another one is begun.
+        """
+        name = self.new_name()
+        if self._whiteout is not None:
+            try:
+                os.link(self._whiteout, name, src_dir_fd=self.fd, dst_dir_fd=self.fd, follow_symlinks=False)
+                return name
+            except OSError as error:
+                if error.errno not in (errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP):
+                    raise
+                os.unlink(self._whiteout, dir_fd=self.fd)
+                self._whiteout = None
+        os.mknod(name, _WHITEOUT_MODE, 0, dir_fd=self.fd)
+        with contextlib.suppress(OSError):  # a filesystem without hard links: every whiteout then is an inode of its own
+            shared = self.new_name()
+            os.link(name, shared, src_dir_fd=self.fd, dst_dir_fd=self.fd, follow_symlinks=False)
+            self._whiteout = shared
+        return name
+
+    def install_whiteout(self, dir_fd: int, name: bytes) -> None:
+        """Let a whiteout stand at ``name`` of an upper directory, in place of the non-directory that is there, if any; atomic."""
+        whiteout = self.make_whiteout()
+        try:
+            os.rename(whiteout, name, src_dir_fd=self.fd, dst_dir_fd=dir_fd)
+        except OSError:
+            self.remove(whiteout)
+            raise
+
+    def exchange_for_whiteout(self, dir_fd: int, name: bytes) -> None:
+        """The same where a directory is: that ends up here and is removed with all it holds (whiteouts, if it was seen empty)."""
+        with self.staged(self.make_whiteout()) as whiteout:
+            renameat2(self.fd, whiteout, dir_fd, name, RENAME_EXCHANGE)
+
+    # -- installing and removing ----------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def staged(self, name: bytes) -> Iterator[bytes]:
+        """Removes what still has the name ``name`` here at the end: after an error the unfinished thing, else what was exchanged
+        for it."""
+        try:
+            yield name
+        finally:
+            self.remove(name)
+
+    def remove(self, name: bytes) -> None:
+        """Remove ``name`` and all below it, if it is there.  Best effort: what is left is removed at the next mount."""
+        try:
+            try:
+                os.unlink(name, dir_fd=self.fd)
+            except FileNotFoundError:
+                return
+            except (IsADirectoryError, PermissionError):
+                self._remove_tree(name, self.fd)
+        except OSError as error:
+            _log.warning("could not remove %r from the work directory: %s", name, error)
+
+    def clear(self, dir_fd: int) -> None:
+        """Remove all that is in a directory."""
+        for name in os.listdir(dir_fd):
+            raw = os.fsencode(name)
+            if stat.S_ISDIR(os.stat(raw, dir_fd=dir_fd, follow_symlinks=False).st_mode):
+                self._remove_tree(raw, dir_fd)
+            else:
+                os.unlink(raw, dir_fd=dir_fd)
+
+    def _remove_tree(self, name: bytes, dir_fd: int) -> None:
+        fd = os.open(name, _OPEN_DIR, dir_fd=dir_fd)
+        try:
+            self.clear(fd)
+        finally:
+            os.close(fd)
+        os.rmdir(name, dir_fd=dir_fd)
+
+    # -- inheritance ----------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def cradle(self, parent_fd: int) -> Iterator[int]:
+        """A directory (descriptor) to make something in that shall then be moved into the upper directory ``parent_fd``.
+
+        It hands down what that one would: its group and S_ISGID, and its default ACL.  The filesystem applies them where an
+        object is made, not where it is moved to.
+        """
+        parent = os.fstat(parent_fd)
+        acl = _default_acl(parent_fd)
+        if not parent.st_mode & stat.S_ISGID and acl is None:
+            yield self.fd
+            return
+        name = self.new_name()
+        os.mkdir(name, 0o700, dir_fd=self.fd)
+        with self.staged(name):
+            fd = os.open(name, _OPEN_DIR, dir_fd=self.fd)
+            try:
+                if acl is not None:
+                    os.setxattr(fd, _DEFAULT_ACL, acl)
+                os.fchown(fd, -1, parent.st_gid)
+                os.fchmod(fd, 0o700 | parent.st_mode & stat.S_ISGID)
+                yield fd
+            finally:
+                os.close(fd)
+
+
+def _default_acl(fd: int) -> bytes | None:
+    try:
+        return os.getxattr(b"/proc/self/fd/%d" % fd, _DEFAULT_ACL)
+    except OSError as error:
+        if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
+            return None
+        raise
+
+
+class StagedFile:
+    """A regular file in the making.  Whoever has it calls `install`, which leaves ``fd`` open, or `drop`."""
+
+    __slots__ = ("_name", "_work", "fd")
+
+    def __init__(self, work: WorkDir, fd: int, name: bytes | None) -> None:
+        self._work = work
+        self._name = name
+        self.fd = fd
+
+    def install(self, dir_fd: int, name: bytes) -> None:
+        """Give it its name in an upper directory, where nothing has that."""
+        if self._name is None:
+            link_fd(self.fd, dir_fd, name)
+        else:
+            os.rename(self._name, name, src_dir_fd=self._work.fd, dst_dir_fd=dir_fd)
+            self._name = None
+
+    def drop(self) -> None:
+        """It shall not be: close it and remove the name it has here."""
+        os.close(self.fd)
+        if self._name is not None:
+            self._work.remove(self._name)
+            self._name = None
