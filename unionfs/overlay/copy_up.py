@@ -113,7 +113,7 @@ class CopyUp:
         source = tree.path(directory)
         with work.staged(work.new_name()) as staged:
             os.mkdir(staged, 0o700, dir_fd=work.fd)
-            _copy_metadata(source, b"/proc/self/fd/%d/%s" % (work.fd, staged), st)
+            copy_metadata(source, b"/proc/self/fd/%d/%s" % (work.fd, staged), st)
             real_ino = os.stat(staged, dir_fd=work.fd, follow_symlinks=False).st_ino
             self._install(parent.upper, lambda fd: os.rename(staged, name, src_dir_fd=work.fd, dst_dir_fd=fd))
         directory.upper = RealDir(tree.upper_layer, parent.upper, name)
@@ -128,7 +128,7 @@ class CopyUp:
         """Copy a regular file; the descriptor of the copy, and its attributes."""
         staged = self._staged_file(inode, st.st_size if with_data else 0)
         try:
-            _copy_metadata(self._tree.path(inode), b"/proc/self/fd/%d" % staged.fd, st, is_open=True)
+            copy_metadata(self._tree.path(inode), b"/proc/self/fd/%d" % staged.fd, st, is_open=True)
             if upper is not None:
                 _, name = inode.names[0]
                 self._install(upper, lambda fd: staged.install(fd, name))
@@ -169,7 +169,7 @@ class CopyUp:
                 os.symlink(target, staged, dir_fd=work.fd)
             else:
                 os.mknod(staged, stat.S_IFMT(st.st_mode) | 0o600, st.st_rdev, dir_fd=work.fd)
-            _copy_metadata(tree.path(inode), b"/proc/self/fd/%d/%s" % (work.fd, staged), st)
+            copy_metadata(tree.path(inode), b"/proc/self/fd/%d/%s" % (work.fd, staged), st)
             if upper is None:
                 inode.orphan_fd = os.open(staged, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=work.fd)
                 return os.fstat(inode.orphan_fd)
@@ -214,7 +214,7 @@ class CopyUp:
         return successor
 
 
-def _copy_metadata(source: bytes, target: bytes, st: os.stat_result, is_open: bool = False) -> None:
+def copy_metadata(source: bytes, target: bytes, st: os.stat_result, is_open: bool = False) -> None:
     """Give ``target`` owner, extended attributes, mode and times; ``is_open``: it is the path of an open file in /proc."""
     os.chown(target, st.st_uid, st.st_gid, follow_symlinks=is_open)
     _copy_xattrs(source, target, is_open)

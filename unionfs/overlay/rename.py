@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 
 from unionfs.linux.rename import RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT, renameat2
-from unionfs.overlay.copy_up import CopyUp
+from unionfs.overlay.copy_up import CopyUp, copy_metadata
 from unionfs.overlay.fd_pool import close
 from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.listing import DOT_WHITEOUT, RealName
@@ -139,7 +139,10 @@ class Rename:
         work = self._tree.work
         with work.staged(work.new_name()) as staged:
             os.mkdir(staged, 0o700, dir_fd=work.fd)
-            make_opaque(b"/proc/self/fd/%d/%s" % (work.fd, staged))
+            path = b"/proc/self/fd/%d/%s" % (work.fd, staged)
+            # A crash after the exchange leaves this one in view, so it must look like the one it replaces.
+            copy_metadata(self._tree.path(directory), path, self._tree.stat(directory))
+            make_opaque(path)
             renameat2(work.fd, staged, parent_fd, name, RENAME_EXCHANGE)
         close(directory.upper)
         directory.upper_names, directory.lower_names = {}, {}

@@ -1,0 +1,93 @@
+"""What does not grow: descriptors, the node table, the cost of a lookup."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.overlay.client import ROOT, Client
+from tests.overlay.conftest import Open
+from unionfs.filesystem import ROOT_ID
+from unionfs.overlay import tree as tree_module
+
+
+def _open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_walk_of_many_directories_keeps_to_the_limit_of_descriptors(open_union: Open) -> None:
+    client = open_union({f"{first}/{second}/f": b"x" for first in range(20) for second in range(20)}, pool_limit=50)
+    before = _open_descriptors()
+    for first in range(20):
+        for second in range(20):
+            assert client.read(f"{first}/{second}/f") == b"x"
+            # A single operation may go over the limit by what it opens itself.
+            assert _open_descriptors() <= before + 55
+
+
+def test_closed_directories_deeper_than_pythons_stack_are_opened_again(open_union: Open) -> None:
+    client = open_union({}, pool_limit=4)
+    node, depth = ROOT_ID, 1200
+    for _ in range(depth):
+        node = client.union.mkdir(node, b"d", 0o755, ROOT).node
+        client.union.lookup(ROOT_ID, b"nothing")
+    assert client.union.create(node, b"f", os.O_RDWR, 0o644, ROOT)[0].attr.size == 0
+
+
+def test_forgotten_inodes_leave_the_table(open_union: Open) -> None:
+    client = open_union({f"d{i}/f{j}": b"" for i in range(10) for j in range(10)})
+    before = client.union.statistics()["inodes"]
+    lookups: dict[int, int] = {}
+    for row in _walk(client, ROOT_ID):
+        lookups[row] = lookups.get(row, 0) + 1
+    assert client.union.statistics()["inodes"] == before + 110
+    for node, nlookup in lookups.items():  # parents are forgotten before their children here
+        client.union.forget(node, nlookup)
+    assert client.union.statistics()["inodes"] == before
+    assert client.union.statistics()["open_files"] == 0
+
+
+def _walk(client: Client, node: int) -> list[int]:
+    found: list[int] = []
+    for row in client.union.readdirplus(node, 0):
+        if row.entry is not None:
+            found.append(row.entry.node)
+            if row.kind == 4:
+                found.extend(_walk(client, row.entry.node))
+    return found
+
+
+def test_plain_listing_leaves_no_inodes_behind(open_union: Open) -> None:
+    client = open_union({"d/a": b"", "e": b""}, {"d/b": b""})
+    client.chmod("d/a", 0o600)
+    client.union.forget(client.node("d"), 3)
+    before = client.union.statistics()["inodes"]
+    assert sorted(client.names("")) == [b"d", b"e"]
+    assert client.union.statistics()["inodes"] == before
+
+
+@pytest.mark.parametrize("layers", [1, 500])
+def test_lookup_costs_one_stat_whatever_the_number_of_layers(
+    open_union: Open, monkeypatch: pytest.MonkeyPatch, layers: int
+) -> None:
+    client = open_union(*({f"f{index}": b"", "d/g": b""} for index in range(layers)), writable=False)
+    client.union.lookup(ROOT_ID, b"nothing")
+    calls: list[object] = []
+    real_stat = os.stat
+    monkeypatch.setattr(tree_module.os, "stat", lambda *args, **options: (calls.append(args), real_stat(*args, **options))[1])
+    assert client.union.lookup(ROOT_ID, b"f%d" % (layers - 1)) is not None
+    assert len(calls) == 1
+    assert client.union.lookup(ROOT_ID, b"nothing else") is None
+    assert len(calls) == 1
+
+
+def test_close_gives_every_descriptor_back(open_union: Open) -> None:
+    before = _open_descriptors()
+    client = open_union({"d/f": b"lower", "g": b""}, {"d/h": b""})
+    client.write("d/f", b"x")
+    client.write("new", b"x")
+    client.node("new")
+    client.unlink("new")
+    client.union.close()
+    assert _open_descriptors() == before

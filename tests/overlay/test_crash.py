@@ -1,0 +1,192 @@
+"""A crash at any point of a change leaves the union as it was before or as it is after, never between.
+
+The crash is simulated: from its N-th changing system call on, an operation gets none through (its own clean-up neither), and a
+new union is opened on the same directories.  N runs over all of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.overlay.client import ROOT, Client, build
+from unionfs.filesystem import ROOT_ID, SET_MODE, Changes
+from unionfs.linux.rename import RENAME_EXCHANGE
+from unionfs.overlay import Stack, Union, creation, data_copy, rename, work_dir
+
+State = dict[str, tuple[Any, ...]]
+
+CHANGING = (
+    "rename",
+    "link",
+    "mkdir",
+    "mknod",
+    "symlink",
+    "unlink",
+    "rmdir",
+    "chown",
+    "chmod",
+    "fchmod",
+    "setxattr",
+    "utime",
+    "ftruncate",
+)
+CHANGING_OURS = (
+    (creation, "renameat2"),
+    (creation, "link_fd"),
+    (rename, "renameat2"),
+    (work_dir, "renameat2"),
+    (work_dir, "link_fd"),
+    (data_copy, "clone_range"),
+)
+
+
+class CrashError(BaseException):
+    """The power is off."""
+
+
+class PowerSwitch:
+    """Counts changing system calls and lets none through after the first ``remaining``."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.remaining = 1 << 30
+        self.calls = 0
+        for name in CHANGING:
+            monkeypatch.setattr(os, name, self._guarded(getattr(os, name)))
+        for module, name in CHANGING_OURS:
+            monkeypatch.setattr(module, name, self._guarded(getattr(module, name)))
+
+    def _guarded(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def guarded(*args: Any, **options: Any) -> Any:
+            self.calls += 1
+            if self.calls > self.remaining:
+                raise CrashError
+            return call(*args, **options)
+
+        return guarded
+
+
+def chmod(client: Client, path: str) -> None:
+    client.call(client.union.setattr, client.node(path), Changes(SET_MODE, mode=0o600), ROOT)
+
+
+SCENARIOS: dict[str, tuple[Callable[[Client], object], Callable[[Client], object]]] = {
+    # name: what was done before, the operation
+    "copy_up": (lambda _: None, lambda c: chmod(c, "d/f")),
+    "copy_up_directory": (lambda _: None, lambda c: chmod(c, "d/sub")),
+    "truncating_open": (lambda _: None, lambda c: c.call(c.union.open, c.node("d/f"), os.O_WRONLY | os.O_TRUNC, ROOT)),
+    "unlink_lower": (lambda _: None, lambda c: c.unlink("d/f")),
+    "unlink_copied_up": (lambda c: chmod(c, "d/f"), lambda c: c.unlink("d/f")),
+    "unlink_upper": (lambda c: c.write("d/new", b"new"), lambda c: c.unlink("d/new")),
+    "rmdir_lower": (lambda c: c.unlink("d/sub/g"), lambda c: c.rmdir("d/sub")),
+    "create_over_whiteout": (
+        lambda c: c.unlink("d/f"),
+        lambda c: c.call(c.union.mknod, *c.place("d/f"), 0o100644, 0, ROOT),
+    ),
+    "mkdir_over_whiteout": (lambda c: (c.unlink("d/sub/g"), c.rmdir("d/sub")), lambda c: c.mkdir("d/sub")),
+    "rename_lower": (lambda _: None, lambda c: c.rename("d/f", "d/moved")),
+    "rename_lower_over_lower": (lambda _: None, lambda c: c.rename("d/f", "d/h")),
+    "rename_over_whiteout": (lambda c: c.unlink("d/h"), lambda c: c.rename("d/f", "d/h")),
+    "rename_directory_over_emptied": (
+        lambda c: (c.unlink("d/sub/g"), c.mkdir("made"), c.write("made/x", b"x")),
+        lambda c: c.rename("made", "d/sub"),
+    ),
+    "rename_directory_over_whiteout": (
+        lambda c: (c.unlink("d/sub/g"), c.rmdir("d/sub"), c.mkdir("made"), c.write("made/x", b"x")),
+        lambda c: c.rename("made", "d/sub"),
+    ),
+    "exchange": (lambda c: c.mkdir("made"), lambda c: c.rename("made", "d/f", RENAME_EXCHANGE)),
+    "link_over_whiteout": (lambda c: c.unlink("d/h"), lambda c: c.call(c.union.link, c.node("d/f"), *c.place("d/h"))),
+}
+
+
+@pytest.fixture
+def layers(tmp_path: Path) -> Iterator[Callable[[str], Stack]]:
+    """Makes stacks with equal contents."""
+    built: list[Path] = []
+
+    def make(name: str) -> Stack:
+        root = tmp_path / name
+        built.append(root)
+        lower = build(root / "lower", {"d/f": b"the file", "d/h": b"another", "d/sub/g": b"deep"})
+        return Stack((lower,), build(root / "upper", {}), build(root / "work", {}))
+
+    yield make
+    for root in built:
+        assert state(Stack((root / "lower",))) == {
+            "d": ("dir",), "d/f": (0o644, b"the file"), "d/h": (0o644, b"another"), "d/sub": ("dir",), "d/sub/g": (0o644,
+            b"deep"),
+        }  # fmt: skip
+
+
+def state(stack: Stack) -> State:
+    """Everything a new mount of ``stack`` shows, but modes of directories."""
+    union = Union(stack)
+    try:
+        client = Client(union)
+        found: State = {}
+        _walk(client, ROOT_ID, "", found)
+        return found
+    finally:
+        union.close()
+
+
+def _walk(client: Client, node: int, path: str, found: State) -> None:
+    for row in list(client.union.readdirplus(node, 0)):
+        if row.entry is None:
+            continue
+        name = f"{path}/{os.fsdecode(row.name)}".lstrip("/")
+        if row.kind == 4:
+            found[name] = ("dir",) if row.entry.attr.mode & 0o777 == 0o755 else ("dir", row.entry.attr.mode)
+            _walk(client, row.entry.node, name, found)
+        else:
+            found[name] = (row.entry.attr.mode & 0o7777, client.call(client.union.read, row.entry.node, 0, 100))
+
+
+def run(stack: Stack, action: Callable[[Client], object]) -> None:
+    """One union from opening to a clean end."""
+    union = Union(stack)
+    action(Client(union))
+    union.close()
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_crash_leaves_the_state_before_or_after(
+    scenario: str, layers: Callable[[str], Stack], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare, operate = SCENARIOS[scenario]
+    reference = layers("reference")
+    run(reference, prepare)
+    before = state(reference)
+    with monkeypatch.context() as patch:
+        union = Union(reference)
+        client = Client(union)
+        switch = PowerSwitch(patch)
+        operate(client)
+        total = switch.calls
+    union.close()
+    after = state(reference)
+    assert before != after
+    assert total > 0
+    for remaining in range(total):
+        stack = layers(f"crash{remaining}")
+        run(stack, prepare)
+        crash(stack, operate, remaining, monkeypatch)
+        assert state(stack) in (before, after), f"crash before changing call {remaining + 1} of {total}"
+
+
+def crash(stack: Stack, operate: Callable[[Client], object], remaining: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run ``operate`` with only ``remaining`` changing system calls; what the process had open is given back without another
+    one."""
+    union = Union(stack)
+    client = Client(union)
+    with monkeypatch.context() as patch:
+        switch = PowerSwitch(patch)
+        switch.remaining = remaining
+        with pytest.raises(CrashError):
+            operate(client)
+    union.close()

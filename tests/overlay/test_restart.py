@@ -1,0 +1,93 @@
+"""Slow work: what `Blocking` promises."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.overlay.client import ROOT
+from tests.overlay.conftest import Open
+from unionfs.filesystem import SET_MODE, Blocking, Changes
+
+
+def test_second_writer_joins_the_copy_up_that_runs(open_union: Open, tmp_path: Path) -> None:
+    client = open_union({"f": b"lower"})
+    node = client.node("f")
+    with pytest.raises(Blocking) as first:
+        client.union.open(node, os.O_WRONLY, ROOT)
+    with pytest.raises(Blocking) as second:
+        client.union.setattr(node, Changes(SET_MODE, mode=0o600), ROOT)
+    assert first.value.work is second.value.work
+    assert not (tmp_path / "upper/f").exists()
+    first.value.work()
+    client.union.open(node, os.O_WRONLY, ROOT)
+    client.union.setattr(node, Changes(SET_MODE, mode=0o600), ROOT)
+    assert (tmp_path / "upper/f").read_bytes() == b"lower"
+    assert client.union.statistics()["copy_ups"] == 1
+
+
+def test_failed_copy_up_is_told_once_and_tried_again(open_union: Open, tmp_path: Path) -> None:
+    client = open_union({"f": b"lower"})
+    node = client.node("f")
+    with pytest.raises(Blocking) as blocking:
+        client.union.open(node, os.O_WRONLY, ROOT)
+    copying = blocking.value.work
+    copying.error = OSError(errno.ENOSPC, "No space left on device")  # type: ignore[attr-defined]
+    os.close(copying._source_fd)  # type: ignore[attr-defined]
+    copying.done = True  # type: ignore[attr-defined]
+    with pytest.raises(OSError, match="No space left"):
+        client.union.open(node, os.O_WRONLY, ROOT)
+    assert list((tmp_path / "upper").iterdir()) == []
+    client.write("f", b"L")
+    assert (tmp_path / "upper/f").read_bytes() == b"Lower"
+
+
+def test_copy_up_of_a_file_removed_meanwhile_leaves_no_trace(open_union: Open, tmp_path: Path) -> None:
+    client = open_union({"f": b"lower"})
+    node = client.node("f")
+    with pytest.raises(Blocking) as blocking:
+        client.union.open(node, os.O_WRONLY, ROOT)
+    client.unlink("f")
+    blocking.value.work()
+    client.union.forget(node, 9)
+    assert (tmp_path / "upper/f").is_char_device()
+    with pytest.raises(OSError, match="tale"):
+        client.union.open(node, os.O_WRONLY, ROOT)
+
+
+def test_unlinked_lower_file_can_still_be_written_by_who_has_it_open(open_union: Open, tmp_path: Path) -> None:
+    client = open_union({"f": b"lower"})
+    node = client.node("f")
+    client.unlink("f")
+    assert client.call(client.union.write, node, 5, b" and more") == 9
+    assert client.call(client.union.read, node, 0, 100) == b"lower and more"
+    assert client.union.getattr(node).nlink == 0
+    assert (tmp_path / "lower0/f").read_bytes() == b"lower"
+    assert [path.name for path in (tmp_path / "upper").iterdir()] == ["f"]
+
+
+def test_truncating_open_copies_no_data(open_union: Open, tmp_path: Path) -> None:
+    client = open_union({"f": b"lower"})
+    client.union.open(client.node("f"), os.O_WRONLY | os.O_TRUNC, ROOT)
+    assert client.blocked == 0
+    assert (tmp_path / "upper/f").read_bytes() == b""
+    assert client.union.statistics()["copied_up_bytes"] == 0
+
+
+def test_fsync_waits_in_another_thread_and_its_result_is_the_reply(open_union: Open) -> None:
+    client = open_union({})
+    client.write("f", b"data")
+    with pytest.raises(Blocking) as blocking:
+        client.union.fsync(client.node("f"), datasync=False)
+    assert not blocking.value.restart
+    assert blocking.value.work() is None
+
+
+def test_fsync_of_a_volatile_union_does_nothing(open_union: Open) -> None:
+    client = open_union({}, sync=False)
+    client.write("f", b"data")
+    client.union.fsync(client.node("f"), datasync=False)
+    assert client.blocked == 0
