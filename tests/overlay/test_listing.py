@@ -21,7 +21,19 @@ def test_listing_goes_on_where_it_stopped_while_names_come_and_go(open_union: Op
     client.write("later", b"")
     rest = [row.name for row in client.union.readdir(ROOT_ID, seen[-1].offset)]
     assert not set(rest) & {row.name for row in seen}
-    assert set(rest) == {row.name for row in rows[15:]} - {gone[2]} | {b"later"}
+    assert set(rest) == {row.name for row in rows[15:]} - {gone[2]}
+
+
+def test_program_that_makes_a_file_for_every_file_it_reads_comes_to_an_end(open_union: Open) -> None:
+    client = open_union({"a": b"", "b": b""})
+    read, offset = [], 0
+    while row := next(iter(client.union.readdir(ROOT_ID, offset)), None):
+        read.append(row.name)
+        offset = row.offset
+        if row.name in (b".", b".."):
+            continue
+        client.write(f"{len(read)}.made", b"")
+    assert sorted(read) == [b".", b"..", b"a", b"b"]
 
 
 def test_readdirplus_rows_count_a_lookup_each_and_unread_takes_it_back(open_union: Open) -> None:

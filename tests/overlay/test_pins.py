@@ -52,6 +52,23 @@ def test_successor_goes_with_the_stale_node_if_nobody_looked_it_up(open_union: O
     assert client.read("f") == b"lower"
 
 
+def test_successor_stays_as_long_as_the_stale_node(open_union: Open, tmp_path: Path) -> None:
+    client = open_union({"f": b"lower"})
+    old = client.node("f")
+    client.union.pin(old)
+    client.chmod("f", 0o600)
+    new = client.node("f")
+    client.union.forget(new, 1)
+    assert client.union.getattr(old).mode & 0o777 == 0o600
+    client.rename("f", "g")
+    assert client.union.getattr(old).mode & 0o777 == 0o600
+    client.union.unpin(old)
+    client.union.forget(new, 9)
+    client.union.forget(old, 9)
+    assert client.union.statistics()["inodes"] == 1
+    assert (tmp_path / "upper/g").exists()
+
+
 def test_unpinned_file_keeps_its_node_and_gets_another_generation(open_union: Open) -> None:
     client = open_union({"f": b"lower"})
     node = client.node("f")

@@ -209,7 +209,7 @@ class CopyUp:
         for parent, name in list(stale.names):
             tree.nodes.detach(stale, parent, name)
             tree.nodes.attach(successor, parent, name)
-        stale.successor = successor
+        stale.successor, successor.predecessor = successor, stale
         self._notices.append(StaleAttributes(stale.node))
         return successor
 

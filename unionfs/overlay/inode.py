@@ -27,6 +27,7 @@ class Inode:
         hard_link_ino: its key in `NodeTable.hard_links`, 0 if it is not there.
         copying: the copy-up of its data that is under way.
         successor: set once a copy-up had to leave this node behind (it was pinned): what now stands for it.
+        predecessor: the node left behind, as long as the kernel knows it.
     """
 
     __slots__ = (
@@ -43,6 +44,7 @@ class Inode:
         "pins",
         "place",
         "place_name",
+        "predecessor",
         "recent",
         "successor",
     )
@@ -63,6 +65,7 @@ class Inode:
         self.hard_link_ino = 0
         self.copying: DataCopy | None = None
         self.successor: Inode | None = None
+        self.predecessor: Inode | None = None
 
     @property
     def is_upper(self) -> bool:

@@ -56,7 +56,7 @@ def _kind(entry: os.DirEntry[bytes], dir_fd: int, has_xattr_whiteouts: bool) -> 
         return kinds.LNK
     if not entry.is_file(follow_symlinks=False):
         return kind_of(os.stat(entry.name, dir_fd=dir_fd, follow_symlinks=False))
-    if has_xattr_whiteouts and is_xattr_whiteout(dir_fd, entry.name):
+    if has_xattr_whiteouts and is_xattr_whiteout(dir_fd, entry.name) and entry.stat(follow_symlinks=False).st_size == 0:
         return kinds.WHT
     return kinds.REG
 

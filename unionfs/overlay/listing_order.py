@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-_POSITION_BITS = 40
+# An offset is generation << 50 | end << 25 | position + 2: a positive loff_t.
 _FIRST = 2  # offsets 1 and 2 stand behind "." and "..", which are not kept here
+_BITS = 25
+_MASK = (1 << _BITS) - 1
+_LARGEST = _MASK - _FIRST
+_GENERATIONS = 1 << 12
 _KEPT_GENERATIONS = 4
 _WORTH_COMPACTING = 1024
 
@@ -15,9 +19,10 @@ class ListingOrder:
 
     Every name has a fixed position; a new one comes last, a removed one leaves a gap.  So a reader that goes on at an offset
     misses nothing and sees nothing twice, without an open handle to keep a copy for it (the kernel need not tell us when it
-    opens a directory).  When the gaps outgrow the names, a new *generation* without gaps begins; readers that are in the middle
-    of an old one finish it.  An offset is
-    ``generation << 40 | position + 2``.
+    opens a directory).  The offset also says where the list ended when the reader began: it does not see what was added since,
+    or a program that makes a file for every file it reads would never come to an end.
+
+    When the gaps outgrow the names, a new *generation* without gaps begins; readers in the middle of an old one finish it.
     """
 
     __slots__ = ("_generation", "_lists", "_positions")
@@ -31,7 +36,7 @@ class ListingOrder:
     def _begin(self, names: list[bytes]) -> None:
         self._lists[self._generation] = names
         self._positions = {name: position for position, name in enumerate(names)}
-        self._lists.pop(self._generation - _KEPT_GENERATIONS, None)
+        self._lists.pop((self._generation - _KEPT_GENERATIONS) % _GENERATIONS, None)
 
     def add(self, name: bytes) -> None:
         """``name`` is (again) in the directory."""
@@ -40,22 +45,27 @@ class ListingOrder:
             names.append(name)
 
     def compact(self, live: Callable[[], Iterable[bytes]], count: int) -> None:
-        """Begin a new generation if it is worth it; ``live`` gives the ``count`` names there are.  For the start of a listing
-        only."""
+        """Begin a new generation if it is worth it; ``live`` gives the names there are, about ``count``.  For the start of a
+        listing only."""
         if len(self._positions) > 2 * count + _WORTH_COMPACTING:
-            self._generation += 1
+            self._generation = (self._generation + 1) % _GENERATIONS
             self._begin(list(live()))
 
     def start(self) -> int:
-        """The offset before the first name."""
-        return self._generation << _POSITION_BITS | _FIRST
+        """The offset before the first name, for a listing that begins now.
+
+        Raises:
+            OverflowError: more names than an offset can count (33 million).
+        """
+        end = len(self._lists[self._generation])
+        if end > _LARGEST:
+            raise OverflowError(f"a directory of {end} names cannot be listed")
+        return (self._generation << _BITS | end) << _BITS | _FIRST
 
     def after(self, offset: int) -> Iterator[tuple[int, bytes]]:
         """(offset after it, name) of all names from ``offset`` on, those that are gone too."""
-        generation, position = offset >> _POSITION_BITS, (offset & ((1 << _POSITION_BITS) - 1)) - _FIRST
-        names = self._lists.get(generation, self._lists[self._generation])
-        base = generation << _POSITION_BITS
-        while position < len(names):
-            name = names[position]
-            position += 1
-            yield base | position + _FIRST, name
+        base = offset & ~_MASK
+        end = offset >> _BITS & _MASK
+        names = self._lists.get(offset >> 2 * _BITS, self._lists[self._generation])
+        for position in range((offset & _MASK) - _FIRST, min(end, len(names))):
+            yield base | position + 1 + _FIRST, names[position]

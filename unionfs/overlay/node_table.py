@@ -74,7 +74,7 @@ class NodeTable:
     def release(self, inode: Inode | None) -> None:
         """Drop ``inode`` if nothing keeps it, then its ancestors that nothing else kept."""
         while inode is not None and inode.nlookup <= 0 and inode.node != ROOT_ID:
-            if isinstance(inode, Directory) and inode.children:
+            if inode.predecessor is not None or (isinstance(inode, Directory) and inode.children):
                 return
             parents = [parent for parent, _ in inode.names]
             self._drop(inode)
@@ -102,7 +102,9 @@ class NodeTable:
         if inode.hard_link_ino:
             del self.hard_links[inode.hard_link_ino]
         successor, inode.successor = inode.successor, None
-        self.release(successor)
+        if successor is not None:
+            successor.predecessor = None
+            self.release(successor)
 
     def add_hard_link(self, inode: Inode, real_ino: int) -> None:
         """``inode`` is an upper file that has, or is to get, more than one name."""

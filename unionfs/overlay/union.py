@@ -21,6 +21,8 @@ from unionfs.overlay.removal import Removal
 from unionfs.overlay.rename import Rename
 from unionfs.overlay.tree import Tree
 
+_LONGEST_NAME = 255
+
 
 class Union:
     """One mounted stack.  Implements `unionfs.filesystem.Filesystem`, whose docstrings say what the methods do."""
@@ -55,6 +57,9 @@ class Union:
         tree = self._tree
         if tree.pool.is_full:
             tree.pool.trim()
+        if len(name) > _LONGEST_NAME:
+            # Said here, before anything is copied up for an operation that cannot succeed.
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         found = tree.find(self._nodes.get_directory(parent), name)
         if found is None:
             return None
