@@ -9,5 +9,6 @@
 ``mountinfo``     /proc/self/mountinfo
 ``capabilities``  capabilities and the user namespace
 ``statfs``        the kind of a filesystem
+``times``         utimensat(2)
 ``libc``          the C library itself
 """
