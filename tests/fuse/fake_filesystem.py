@@ -1,0 +1,351 @@
+"""A small filesystem for the tests of transports: a tree in memory, with the contents of files in real files.
+
+It keeps to the contract of `unionfs.filesystem` and counts what a transport owes it (lookups, pins).  A test makes it misbehave
+or wait through ``hooks``, and moves the data of a file, as a copy-up does, with `FakeFilesystem.move_data`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unionfs.filesystem import (
+    ROOT_ID,
+    SET_ATIME,
+    SET_ATIME_NOW,
+    SET_GID,
+    SET_KILL_SUIDGID,
+    SET_MODE,
+    SET_MTIME,
+    SET_MTIME_NOW,
+    SET_SIZE,
+    SET_UID,
+    Attr,
+    Caller,
+    Changes,
+    DirRow,
+    Entry,
+    Opened,
+    StaleAttributes,
+    StatFs,
+)
+
+SECOND = 1_000_000_000
+
+
+@dataclass
+class FakeNode:
+    """One object.  ``fd`` is its real file's (regular files only)."""
+
+    node: int
+    mode: int
+    uid: int = 0
+    gid: int = 0
+    nlink: int = 1
+    rdev: int = 0
+    atime_ns: int = 0
+    mtime_ns: int = 0
+    target: bytes = b""
+    fd: int = -1
+    generation: int = 0
+    names: dict[bytes, int] = field(default_factory=dict)
+    xattrs: dict[bytes, bytes] = field(default_factory=dict)
+
+
+class FakeFilesystem:
+    """See `unionfs.filesystem.Filesystem`."""
+
+    def __init__(self, directory: Path) -> None:
+        """``directory`` gets the real files."""
+        self.notices: list[StaleAttributes] = []
+        self.writable = True
+        self.directory = directory
+        self.nodes = {ROOT_ID: FakeNode(ROOT_ID, stat.S_IFDIR | 0o755, nlink=2)}
+        self.nlookup: Counter[int] = Counter()
+        self.pins: Counter[int] = Counter()
+        self.calls: Counter[str] = Counter()
+        self.stale: set[int] = set()
+        self.hooks: dict[str, Callable[..., None]] = {}
+        """Called at the start of the method of that name, with its arguments; what they raise, the method raises."""
+        self._files = 0
+
+    def _enter(self, method: str, *arguments: object) -> None:
+        self.calls[method] += 1
+        hook = self.hooks.get(method)
+        if hook is not None:
+            hook(*arguments)
+
+    # -- what tests do to it ------------------------------------------------------------------------------------------
+
+    def add(self, path: bytes, content: bytes | None = b"", mode: int = 0o644, target: bytes = b"") -> int:
+        """Make a file (``content`` None: a directory; ``target``: a symbolic link) below an existing directory; its node id."""
+        *parents, name = path.split(b"/")
+        parent = ROOT_ID
+        for part in parents:
+            parent = self.nodes[parent].names[part]
+        kind = stat.S_IFDIR if content is None else stat.S_IFLNK if target else stat.S_IFREG
+        node = self._new(parent, name, kind | mode, Caller(0, 0, 0, 0))
+        node.target = target
+        if content:
+            os.pwrite(node.fd, content, 0)
+        return node.node
+
+    def move_data(self, node: int) -> Path:
+        """Move a file's data to another real file, as a copy-up does; returns where."""
+        moved = self.nodes[node]
+        content = os.pread(moved.fd, os.fstat(moved.fd).st_size, 0)
+        os.close(moved.fd)
+        moved.fd, path = self._real_file()
+        os.pwrite(moved.fd, content, 0)
+        moved.generation += 1
+        return path
+
+    def content(self, node: int) -> bytes:
+        """What the node's real file holds."""
+        fd = self.nodes[node].fd
+        return os.pread(fd, os.fstat(fd).st_size, 0)
+
+    def _real_file(self) -> tuple[int, Path]:
+        self._files += 1
+        path = self.directory / str(self._files)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), path
+
+    def _new(self, parent: int, name: bytes, mode: int, caller: Caller) -> FakeNode:
+        names = self.nodes[parent].names
+        if name in names:
+            raise OSError(errno.EEXIST, "exists")
+        now = time.time_ns()
+        number = len(self.nodes) + 1
+        node = FakeNode(number, mode & ~caller.umask, caller.uid, caller.gid, atime_ns=now, mtime_ns=now)
+        if stat.S_ISREG(mode):
+            node.fd, _ = self._real_file()
+        names[name] = number
+        self.nodes[number] = node
+        return node
+
+    # -- nodes ------------------------------------------------------------------------------------------------------
+
+    def _entry(self, node: FakeNode) -> Entry:
+        self.nlookup[node.node] += 1
+        return Entry(node.node, self._attr(node))
+
+    def _attr(self, node: FakeNode) -> Attr:
+        size = os.fstat(node.fd).st_size if node.fd >= 0 else len(node.target)
+        atime, atimensec = divmod(node.atime_ns, SECOND)
+        mtime, mtimensec = divmod(node.mtime_ns, SECOND)
+        return Attr(
+            node.node,
+            size,
+            -(-size // 512),
+            atime,
+            mtime,
+            mtime,
+            atimensec,
+            mtimensec,
+            mtimensec,
+            node.mode,
+            node.nlink,
+            node.uid,
+            node.gid,
+            node.rdev,
+            4096,
+            0,
+        )
+
+    def lookup(self, parent: int, name: bytes) -> Entry | None:
+        self._enter("lookup", parent, name)
+        node = self.nodes[parent].names.get(name)
+        return None if node is None else self._entry(self.nodes[node])
+
+    def forget(self, node: int, nlookup: int) -> None:
+        self._enter("forget", node, nlookup)
+        self.nlookup[node] -= nlookup
+
+    def getattr(self, node: int) -> Attr:
+        self._enter("getattr", node)
+        return self._attr(self.nodes[node])
+
+    def setattr(self, node: int, changes: Changes, caller: Caller) -> Attr:
+        self._enter("setattr", node, changes, caller)
+        changed = self.nodes[node]
+        valid = changes.valid
+        if valid & SET_MODE:
+            changed.mode = stat.S_IFMT(changed.mode) | stat.S_IMODE(changes.mode)
+        if valid & SET_UID:
+            changed.uid = changes.uid
+        if valid & SET_GID:
+            changed.gid = changes.gid
+        if valid & SET_SIZE:
+            os.truncate(changed.fd, changes.size)
+        if valid & SET_ATIME:
+            changed.atime_ns = time.time_ns() if valid & SET_ATIME_NOW else changes.atime_ns
+        if valid & SET_MTIME:
+            changed.mtime_ns = time.time_ns() if valid & SET_MTIME_NOW else changes.mtime_ns
+        if valid & SET_KILL_SUIDGID:
+            self._kill_suidgid(changed)
+        return self._attr(changed)
+
+    def _kill_suidgid(self, node: FakeNode) -> None:
+        node.mode &= ~(stat.S_ISUID | stat.S_ISGID)
+
+    def readlink(self, node: int) -> bytes:
+        self._enter("readlink", node)
+        return self.nodes[node].target
+
+    def statfs(self) -> StatFs:
+        self._enter("statfs")
+        return StatFs(1000, 600, 500, 300, 200, 4096, 255, 4096)
+
+    def is_stale(self, node: int) -> bool:
+        return node in self.stale
+
+    # -- names ------------------------------------------------------------------------------------------------------
+
+    def mknod(self, parent: int, name: bytes, mode: int, rdev: int, caller: Caller) -> Entry:
+        self._enter("mknod", parent, name, mode, rdev, caller)
+        node = self._new(parent, name, mode, caller)
+        node.rdev = rdev
+        return self._entry(node)
+
+    def mkdir(self, parent: int, name: bytes, mode: int, caller: Caller) -> Entry:
+        self._enter("mkdir", parent, name, mode, caller)
+        return self._entry(self._new(parent, name, stat.S_IFDIR | mode, caller))
+
+    def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller) -> Entry:
+        self._enter("symlink", parent, name, target, caller)
+        node = self._new(parent, name, stat.S_IFLNK | 0o777, caller)
+        node.target = target
+        return self._entry(node)
+
+    def link(self, node: int, parent: int, name: bytes) -> Entry:
+        self._enter("link", node, parent, name)
+        names = self.nodes[parent].names
+        if name in names:
+            raise OSError(errno.EEXIST, "exists")
+        names[name] = node
+        self.nodes[node].nlink += 1
+        return self._entry(self.nodes[node])
+
+    def unlink(self, parent: int, name: bytes) -> None:
+        self._enter("unlink", parent, name)
+        self.nodes[self.nodes[parent].names.pop(name)].nlink -= 1
+
+    def rmdir(self, parent: int, name: bytes) -> None:
+        self._enter("rmdir", parent, name)
+        names = self.nodes[parent].names
+        if self.nodes[names[name]].names:
+            raise OSError(errno.ENOTEMPTY, "not empty")
+        del names[name]
+
+    def rename(self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int) -> None:
+        self._enter("rename", parent, name, new_parent, new_name, flags)
+        self.nodes[new_parent].names[new_name] = self.nodes[parent].names.pop(name)
+
+    # -- file contents ------------------------------------------------------------------------------------------------
+
+    def open(self, node: int, flags: int, caller: Caller) -> Opened:
+        self._enter("open", node, flags, caller)
+        truncated = bool(flags & os.O_TRUNC)
+        if truncated:
+            os.truncate(self.nodes[node].fd, 0)
+        return Opened(self.nodes[node].generation, truncated)
+
+    def create(self, parent: int, name: bytes, flags: int, mode: int, caller: Caller) -> tuple[Entry, Opened]:
+        self._enter("create", parent, name, flags, mode, caller)
+        node = self._new(parent, name, stat.S_IFREG | mode, caller)
+        return self._entry(node), Opened(0)
+
+    def pin(self, node: int) -> None:
+        self.pins[node] += 1
+
+    def unpin(self, node: int) -> None:
+        self.pins[node] -= 1
+
+    def backing_fd(self, node: int) -> int:
+        self._enter("backing_fd", node)
+        return self.nodes[node].fd
+
+    def read(self, node: int, offset: int, size: int) -> bytes:
+        self._enter("read", node, offset, size)
+        return os.pread(self.nodes[node].fd, size, offset)
+
+    def write(self, node: int, offset: int, data: bytes | memoryview, kill_suidgid: bool = False) -> int:
+        self._enter("write", node, offset, data, kill_suidgid)
+        if kill_suidgid:
+            self._kill_suidgid(self.nodes[node])
+        return os.pwrite(self.nodes[node].fd, data, offset)
+
+    def fallocate(self, node: int, offset: int, length: int, mode: int) -> None:
+        self._enter("fallocate", node, offset, length, mode)
+        os.posix_fallocate(self.nodes[node].fd, offset, length)
+
+    def lseek(self, node: int, offset: int, whence: int) -> int:
+        self._enter("lseek", node, offset, whence)
+        return os.lseek(self.nodes[node].fd, offset, whence)
+
+    def fsync(self, node: int, datasync: bool) -> None:
+        self._enter("fsync", node, datasync)
+
+    # -- directories --------------------------------------------------------------------------------------------------
+
+    def readdir(self, node: int, offset: int) -> Iterator[DirRow]:
+        self._enter("readdir", node, offset)
+        return self._rows(node, offset, False)
+
+    def readdirplus(self, node: int, offset: int) -> Iterator[DirRow]:
+        self._enter("readdirplus", node, offset)
+        return self._rows(node, offset, True)
+
+    def _rows(self, node: int, offset: int, plus: bool) -> Iterator[DirRow]:
+        listing = [(b".", node), (b"..", ROOT_ID), *self.nodes[node].names.items()]
+        for position, (name, child) in enumerate(listing[offset:], offset + 1):
+            self._enter("row", name)
+            entry = self._entry(self.nodes[child]) if plus and position > 2 else None
+            yield DirRow(name, child, self.nodes[child].mode >> 12, position, entry)
+
+    def unread(self, row: DirRow) -> None:
+        self.calls["unread"] += 1
+        if row.entry is not None:
+            self.nlookup[row.entry.node] -= 1
+
+    # -- extended attributes -----------------------------------------------------------------------------------------
+
+    def getxattr(self, node: int, name: bytes) -> bytes:
+        self._enter("getxattr", node, name)
+        value = self.nodes[node].xattrs.get(name)
+        if value is None:
+            raise OSError(errno.ENODATA, "no such attribute")
+        return value
+
+    def setxattr(self, node: int, name: bytes, value: bytes, flags: int) -> None:
+        self._enter("setxattr", node, name, value, flags)
+        self.nodes[node].xattrs[name] = value
+
+    def listxattr(self, node: int, caller: Caller) -> Sequence[bytes]:
+        self._enter("listxattr", node, caller)
+        return list(self.nodes[node].xattrs)
+
+    def removexattr(self, node: int, name: bytes) -> None:
+        self._enter("removexattr", node, name)
+        if self.nodes[node].xattrs.pop(name, None) is None:
+            raise OSError(errno.ENODATA, "no such attribute")
+
+    # -- the whole ------------------------------------------------------------------------------------------------------
+
+    def statistics(self) -> dict[str, int]:
+        return {"nodes": len(self.nodes)}
+
+    def explain(self, path: bytes) -> dict[str, Any]:
+        return {"path": os.fsdecode(path)}
+
+    def close(self) -> None:
+        for node in self.nodes.values():
+            if node.fd >= 0:
+                os.close(node.fd)

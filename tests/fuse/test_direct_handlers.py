@@ -1,0 +1,281 @@
+"""Requests on literal bytes against a fake filesystem, without a mount."""
+
+from __future__ import annotations
+
+import errno
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fuse.fake_filesystem import FakeFilesystem
+from unionfs.filesystem import ROOT_ID, SET_ATIME, SET_KILL_SUIDGID, SET_MTIME, Caller, Changes
+from unionfs.fuse import wire
+from unionfs.fuse.direct_handlers import DirectHandlers
+from unionfs.fuse.protocol import InitFlag, Opcode
+from unionfs.fuse.session import SessionSettings
+from unionfs.fuse.wire import RequestHeader
+
+
+@pytest.fixture
+def filesystem(tmp_path: Path) -> Iterator[FakeFilesystem]:
+    fake = FakeFilesystem(tmp_path)
+    yield fake
+    fake.close()
+
+
+class Kernel:
+    """Sends bodies to the handlers of the cached data path."""
+
+    def __init__(self, filesystem: FakeFilesystem, flags: InitFlag = InitFlag.SETXATTR_EXT) -> None:
+        self.invalidated: list[int] = []
+        self.handlers = DirectHandlers(filesystem, SessionSettings(), flags, None, self.invalidated.append)
+
+    def send(self, opcode: Opcode, node: int, body: bytes) -> bytes:
+        header: RequestHeader = (40 + len(body), opcode, 1, node, 1000, 1001, 4321, 0)
+        operation = self.handlers.operations[opcode]
+        view = memoryview(body)
+        return operation.finish(header, view, operation.call(header, view))
+
+    def take_back(self, opcode: Opcode, node: int, payload: bytes) -> None:
+        self.handlers.take_back((40, opcode, 1, node, 0, 0, 0, 0), payload)
+
+
+def u32(*values: int) -> bytes:
+    return b"".join(value.to_bytes(4, "little") for value in values)
+
+
+def u64(*values: int) -> bytes:
+    return b"".join(value.to_bytes(8, "little", signed=value < 0) for value in values)
+
+
+def recorded(filesystem: FakeFilesystem, method: str) -> list[tuple[object, ...]]:
+    """The arguments of each call of ``method`` from now on."""
+    calls: list[tuple[object, ...]] = []
+    filesystem.hooks[method] = lambda *arguments: calls.append(arguments)
+    return calls
+
+
+def test_lookup_of_missing_name_is_a_negative_entry(filesystem: FakeFilesystem) -> None:
+    reply = Kernel(filesystem).send(Opcode.LOOKUP, ROOT_ID, b"missing\0")
+    assert reply == wire.encode_no_entry(wire.validity(SessionSettings().negative_timeout))
+
+
+def test_stale_node_has_attributes_that_are_never_valid(filesystem: FakeFilesystem) -> None:
+    node = filesystem.add(b"f")
+    filesystem.stale.add(node)
+    reply = Kernel(filesystem).send(Opcode.GETATTR, node, bytes(16))
+    assert reply == wire.encode_attr(filesystem.getattr(node), wire.validity(0))
+
+
+def test_setattr_combines_seconds_and_nanoseconds(filesystem: FakeFilesystem) -> None:
+    node = filesystem.add(b"f")
+    calls = recorded(filesystem, "setattr")
+    body = u32(SET_ATIME | SET_MTIME, 0) + u64(0, 0, 0, -1, 2, 0) + u32(250_000_000, 5, 0, 0, 0, 0, 0, 0)
+    Kernel(filesystem).send(Opcode.SETATTR, node, body)
+    changes = Changes(SET_ATIME | SET_MTIME, atime_ns=-750_000_000, mtime_ns=2_000_000_005)
+    assert calls == [(node, changes, Caller(1000, 1001, 4321, 0))]
+
+
+def test_setattr_of_nothing_drops_the_set_id_bits(filesystem: FakeFilesystem) -> None:
+    node = filesystem.add(b"f")
+    calls = recorded(filesystem, "setattr")
+    Kernel(filesystem).send(Opcode.SETATTR, node, bytes(88))
+    assert calls == [(node, Changes(SET_KILL_SUIDGID), Caller(1000, 1001, 4321, 0))]
+
+
+def test_makers_pass_mode_device_and_umask_on(filesystem: FakeFilesystem) -> None:
+    caller = Caller(1000, 1001, 4321, 0o27)
+    mknod, mkdir, create = (recorded(filesystem, name) for name in ("mknod", "mkdir", "create"))
+    kernel = Kernel(filesystem)
+    kernel.send(Opcode.MKNOD, ROOT_ID, u32(stat.S_IFCHR | 0o666, 0x103, 0o27, 0) + b"null\0")
+    kernel.send(Opcode.MKDIR, ROOT_ID, u32(0o777, 0o27) + b"d\0")
+    kernel.send(Opcode.CREATE, ROOT_ID, u32(0o1101, stat.S_IFREG | 0o666, 0o27, 0) + b"f\0")
+    assert mknod == [(ROOT_ID, b"null", stat.S_IFCHR | 0o666, 0x103, caller)]
+    assert mkdir == [(ROOT_ID, b"d", 0o777, caller)]
+    assert create == [(ROOT_ID, b"f", 0o1101, stat.S_IFREG | 0o666, caller)]
+
+
+def test_symlink_may_point_anywhere(filesystem: FakeFilesystem) -> None:
+    kernel = Kernel(filesystem)
+    kernel.send(Opcode.SYMLINK, ROOT_ID, b"name\0../x y/\xff\0")
+    node = filesystem.nodes[ROOT_ID].names[b"name"]
+    assert kernel.send(Opcode.READLINK, node, b"") == b"../x y/\xff"
+
+
+def test_both_renames_reach_the_filesystem(filesystem: FakeFilesystem) -> None:
+    directory = filesystem.add(b"d", None)
+    filesystem.add(b"a")
+    calls = recorded(filesystem, "rename")
+    kernel = Kernel(filesystem)
+    kernel.send(Opcode.RENAME, ROOT_ID, u64(directory) + b"a\0b\0")
+    kernel.send(Opcode.RENAME2, directory, u64(ROOT_ID) + u32(1, 0) + b"b\0c\0")
+    assert calls == [(ROOT_ID, b"a", directory, b"b", 0), (directory, b"b", ROOT_ID, b"c", 1)]
+
+
+def test_link_gives_the_node_of_the_body_a_name_in_the_node_of_the_header(filesystem: FakeFilesystem) -> None:
+    node = filesystem.add(b"a")
+    calls = recorded(filesystem, "link")
+    Kernel(filesystem).send(Opcode.LINK, ROOT_ID, u64(node) + b"b\0")
+    assert calls == [(node, ROOT_ID, b"b")]
+
+
+def test_write_passes_kill_suidgid_on(filesystem: FakeFilesystem) -> None:
+    node = filesystem.add(b"f", mode=0o4755)
+    write = u64(0, 0) + u32(3, 4) + u64(0) + u32(0, 0) + b"abc"
+    assert Kernel(filesystem).send(Opcode.WRITE, node, write) == u32(3, 0)
+    assert filesystem.nodes[node].mode == stat.S_IFREG | 0o755
+    assert filesystem.content(node) == b"abc"
+
+
+def test_create_of_an_existing_name_with_truncation_drops_the_set_id_bits_in_its_reply(filesystem: FakeFilesystem) -> None:
+    kernel = Kernel(filesystem)
+    reply = kernel.send(Opcode.CREATE, ROOT_ID, u32(0o1101, stat.S_IFREG | 0o6755, 0, 1) + b"f\0")
+    node = filesystem.nodes[ROOT_ID].names[b"f"]
+    assert filesystem.nodes[node].mode == stat.S_IFREG | 0o755
+    assert reply[: wire.ENTRY_OUT.size][-28:-24] == u32(stat.S_IFREG | 0o755)
+
+
+def test_create_that_fails_after_its_lookup_gives_the_lookup_back(filesystem: FakeFilesystem) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, "no")
+
+    filesystem.hooks["setattr"] = refuse
+    with pytest.raises(OSError, match="no"):
+        Kernel(filesystem).send(Opcode.CREATE, ROOT_ID, u32(0o1101, stat.S_IFREG | 0o6755, 0, 1) + b"f\0")
+    assert filesystem.nlookup.total() == 0
+
+
+def test_fallocate_and_lseek_and_fsync_decode_their_numbers(filesystem: FakeFilesystem) -> None:
+    node = filesystem.add(b"f", b"12345678")
+    fallocate, lseek, fsync = (recorded(filesystem, name) for name in ("fallocate", "lseek", "fsync"))
+    kernel = Kernel(filesystem)
+    kernel.send(Opcode.FALLOCATE, node, u64(0, 4, 8) + u32(0, 0))
+    kernel.send(Opcode.FSYNC, node, u64(0) + u32(1, 0))
+    kernel.send(Opcode.FSYNCDIR, ROOT_ID, u64(0) + u32(0, 0))
+    assert kernel.send(Opcode.LSEEK, node, u64(0, 3) + u32(4, 0)) == u64(12)
+    assert fallocate == [(node, 4, 8, 0)]
+    assert lseek == [(node, 3, 4)]
+    assert fsync == [(node, True), (ROOT_ID, False)]
+
+
+@pytest.mark.parametrize(("opcode", "expected"), [(Opcode.GETXATTR, b"value"), (Opcode.LISTXATTR, b"user.a\0")])
+def test_xattr_size_zero_asks_for_the_length_only(filesystem: FakeFilesystem, opcode: Opcode, expected: bytes) -> None:
+    filesystem.nodes[ROOT_ID].xattrs[b"user.a"] = b"value"
+    kernel = Kernel(filesystem)
+    name = b"user.a\0" if opcode is Opcode.GETXATTR else b""
+    assert kernel.send(opcode, ROOT_ID, u32(0, 0) + name) == u32(len(expected), 0)
+    assert kernel.send(opcode, ROOT_ID, u32(len(expected), 0) + name) == expected
+    with pytest.raises(OSError, match="longer") as caught:
+        kernel.send(opcode, ROOT_ID, u32(len(expected) - 1, 0) + name)
+    assert caught.value.errno == errno.ERANGE
+
+
+def test_acl_that_the_caller_may_not_set_with_sgid_drops_it(filesystem: FakeFilesystem) -> None:
+    node = filesystem.add(b"f", mode=0o2755)
+    acl = b"system.posix_acl_access\0acl"
+    kernel = Kernel(filesystem)
+    kernel.send(Opcode.SETXATTR, node, u32(3, 0, 0, 0) + acl)
+    assert filesystem.nodes[node].mode & stat.S_ISGID
+    kernel.send(Opcode.SETXATTR, node, u32(3, 0, 1, 0) + acl)
+    assert filesystem.nodes[node].mode == stat.S_IFREG | 0o755
+
+
+def test_setxattr_of_a_kernel_without_the_extended_form_is_understood(filesystem: FakeFilesystem) -> None:
+    Kernel(filesystem, InitFlag(0)).send(Opcode.SETXATTR, ROOT_ID, u32(2, 0) + b"user.a\0hi")
+    assert filesystem.nodes[ROOT_ID].xattrs == {b"user.a": b"hi"}
+
+
+def listing(size: int, offset: int = 0) -> bytes:
+    return u64(0, offset) + u32(size, 0) + u64(0) + u32(0, 0)
+
+
+def test_readdirplus_counts_no_lookup_for_dot_and_dotdot(filesystem: FakeFilesystem) -> None:
+    node = filesystem.add(b"f")
+    payload = Kernel(filesystem).send(Opcode.READDIRPLUS, ROOT_ID, listing(4096))
+    assert wire.direntplus_nodes(payload) == [node]
+    assert filesystem.nlookup == {node: 1}
+
+
+def test_row_that_does_not_fit_is_given_back(filesystem: FakeFilesystem) -> None:
+    first, second = filesystem.add(b"a"), filesystem.add(b"b")
+    row = wire.DIRENTPLUS_SIZE + 8
+    payload = Kernel(filesystem).send(Opcode.READDIRPLUS, ROOT_ID, listing(4 * row - 1))
+    assert len(payload) == 3 * row
+    assert filesystem.nlookup == {first: 1, second: 0}
+
+
+def test_listing_that_fails_midway_returns_what_it_has_and_the_error_next(filesystem: FakeFilesystem) -> None:
+    node = filesystem.add(b"a")
+    filesystem.add(b"bad")
+
+    def fail(name: bytes) -> None:
+        if name == b"bad":
+            raise OSError(errno.EIO, "unreadable")
+
+    filesystem.hooks["row"] = fail
+    kernel = Kernel(filesystem)
+    assert wire.direntplus_nodes(kernel.send(Opcode.READDIRPLUS, ROOT_ID, listing(4096))) == [node]
+    with pytest.raises(OSError, match="unreadable"):
+        kernel.send(Opcode.READDIRPLUS, ROOT_ID, listing(4096, offset=3))
+
+
+def test_lookups_of_undelivered_replies_are_taken_back(filesystem: FakeFilesystem) -> None:
+    filesystem.add(b"a")
+    filesystem.add(b"b")
+    kernel = Kernel(filesystem)
+    for opcode, body in (
+        (Opcode.LOOKUP, b"a\0"),
+        (Opcode.MKDIR, u32(0o755, 0) + b"d\0"),
+        (Opcode.CREATE, u32(0o101, stat.S_IFREG | 0o644, 0, 0) + b"f\0"),
+        (Opcode.READDIRPLUS, listing(4096)),
+        (Opcode.LOOKUP, b"missing\0"),
+        (Opcode.STATFS, b""),
+    ):
+        kernel.take_back(opcode, ROOT_ID, kernel.send(opcode, ROOT_ID, body))
+    assert filesystem.nlookup.total() == 0
+    assert set(filesystem.nlookup.values()) == {0}
+
+
+def test_batch_forget_takes_lookups_back(filesystem: FakeFilesystem) -> None:
+    node = filesystem.add(b"a")
+    kernel = Kernel(filesystem)
+    kernel.send(Opcode.LOOKUP, ROOT_ID, b"a\0")
+    kernel.send(Opcode.LOOKUP, ROOT_ID, b"a\0")
+    body = memoryview(u32(1, 0) + u64(node, 2))
+    kernel.handlers.unanswered[Opcode.BATCH_FORGET](body, (40, Opcode.BATCH_FORGET, 1, 0, 0, 0, 0, 0))
+    assert filesystem.nlookup[node] == 0
+
+
+@pytest.mark.parametrize("opcode", [op for op in Opcode if op not in (Opcode.INIT, Opcode.OPEN)])
+def test_every_operation_meets_a_short_body_with_one_exception(filesystem: FakeFilesystem, opcode: Opcode) -> None:
+    kernel = Kernel(filesystem)
+    if opcode not in kernel.handlers.operations or opcode in _WITHOUT_BODY:
+        assert opcode in _WITHOUT_BODY | _REFUSED | set(kernel.handlers.unanswered)
+        return
+    with pytest.raises(wire.MalformedRequestError):
+        kernel.send(opcode, ROOT_ID, b"x")
+
+
+_WITHOUT_BODY = {Opcode.GETATTR, Opcode.READLINK, Opcode.STATFS, Opcode.RELEASE, Opcode.DESTROY}
+_REFUSED = {
+    Opcode.FLUSH,
+    Opcode.OPENDIR,
+    Opcode.RELEASEDIR,
+    Opcode.GETLK,
+    Opcode.SETLK,
+    Opcode.SETLKW,
+    Opcode.ACCESS,
+    Opcode.BMAP,
+    Opcode.IOCTL,
+    Opcode.POLL,
+    Opcode.NOTIFY_REPLY,
+    Opcode.COPY_FILE_RANGE,
+    Opcode.SETUPMAPPING,
+    Opcode.REMOVEMAPPING,
+    Opcode.SYNCFS,
+    Opcode.TMPFILE,
+    Opcode.STATX,
+    Opcode.COPY_FILE_RANGE_64,
+}

@@ -1,0 +1,131 @@
+"""Backing files: the real files that the kernel reads and writes by itself on behalf of nodes (FUSE passthrough).
+
+What the kernel demands (fs/fuse/iomode.c, passthrough.c, backing.c of Linux 6.18; each broken rule makes an open fail with EIO):
+
+* All passthrough opens of an inode at a time have the same backing id.
+* Passthrough opens and cached opens of an inode exclude each other in time.
+* KEEP_CACHE does not go along with PASSTHROUGH.
+
+So a node that has opens keeps the mode of the first one.  A backing id stays registered after the last release, because a file
+opened once is often opened again; an upper bound keeps the real files that the kernel holds for this in check.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+from collections import OrderedDict
+
+from unionfs.filesystem import Filesystem, Opened
+from unionfs.fuse.protocol import IOC_BACKING_CLOSE, IOC_BACKING_OPEN, OpenFlag
+from unionfs.fuse.wire import BACKING_ID, BACKING_MAP
+
+_log = logging.getLogger("unionfs.fuse")
+
+MAX_IDLE = 4096
+"""How many backing ids stay registered without an open.  The kernel counts them against nobody's limit of open files."""
+
+_NONE = 0
+"""The backing id of a node whose opens go through the kernel's page cache; the kernel's own ids start at 1."""
+
+
+class _Backing:
+    """The state of one node: mode (by ``id``), which real file (by ``generation``), number of ``opens``."""
+
+    __slots__ = ("generation", "id", "opens")
+
+    def __init__(self, backing_id: int, generation: int) -> None:
+        self.id = backing_id
+        self.generation = generation
+        self.opens = 0
+
+
+class BackingFiles:
+    """The backing ids of one connection."""
+
+    def __init__(self, fd: int, filesystem: Filesystem, max_idle: int = MAX_IDLE) -> None:
+        """``fd``: the connection, after INIT agreed on passthrough."""
+        self._fd = fd
+        self._filesystem = filesystem
+        self._max_idle = max_idle
+        self._open: dict[int, _Backing] = {}
+        self._idle: OrderedDict[int, _Backing] = OrderedDict()  # the least recently released first
+        self._refusals: set[int] = set()
+        self.registered = 0
+        """How many times an id was registered."""
+        self.refused = 0
+        """How many times the kernel refused to: these opens went through the page cache."""
+
+    def acquire(self, node: int, opened: Opened) -> tuple[OpenFlag, int]:
+        """Account for one open of ``node``; returns the open flags and the backing id to reply.
+
+        Raises:
+            OSError: ESTALE: the kernel holds another real file open for this node.  A filesystem answers ESTALE itself before
+                this (see `Filesystem.pin`).
+        """
+        backing = self._open.get(node) or self._revive(node, opened.generation)
+        first = backing is None
+        if backing is None:
+            backing = self._register(node, opened.generation)
+        elif backing.id and backing.generation != opened.generation:
+            raise OSError(errno.ESTALE, f"node {node} is open in passthrough on another real file")
+        self._open[node] = backing
+        backing.opens += 1
+        if backing.id:
+            self._filesystem.pin(node)
+            return OpenFlag.NOFLUSH | OpenFlag.PASSTHROUGH, backing.id
+        # The pages are those of the last cached open, and nothing wrote behind them since: a passthrough open would have replaced
+        # this backing.
+        keep_cache = not first and not opened.truncated
+        return OpenFlag.NOFLUSH | (OpenFlag.KEEP_CACHE if keep_cache else OpenFlag(0)), _NONE
+
+    def release(self, node: int) -> None:
+        """Take one `acquire` back."""
+        backing = self._open[node]
+        if backing.id:
+            self._filesystem.unpin(node)
+        backing.opens -= 1
+        if backing.opens:
+            return
+        del self._open[node]
+        self._idle[node] = backing
+        if len(self._idle) > self._max_idle:
+            _, oldest = self._idle.popitem(last=False)
+            self._close(oldest)
+
+    def forget(self, node: int) -> None:
+        """The kernel forgot the node; it has no opens then, for each holds its inode (fs/fuse/file.c, fuse_release_end)."""
+        backing = self._idle.pop(node, None)
+        if backing is not None:
+            self._close(backing)
+
+    def _revive(self, node: int, generation: int) -> _Backing | None:
+        backing = self._idle.pop(node, None)
+        if backing is not None and backing.generation != generation:
+            # Also where it was refused: the node may have been copied up to where the kernel accepts it.
+            self._close(backing)
+            return None
+        return backing
+
+    def _register(self, node: int, generation: int) -> _Backing:
+        # A mutable buffer: with an immutable one fcntl.ioctl returns the buffer instead of what ioctl(2) returned.
+        request = bytearray(BACKING_MAP.pack(self._filesystem.backing_fd(node), 0, 0))
+        try:
+            backing_id = fcntl.ioctl(self._fd, IOC_BACKING_OPEN, request)
+        except OSError as error:
+            self._note_refusal(error)
+            return _Backing(_NONE, generation)
+        self.registered += 1
+        return _Backing(backing_id, generation)
+
+    def _note_refusal(self, error: OSError) -> None:
+        # ELOOP: the layer lies on a stacking filesystem itself (raise the stack depth); EOPNOTSUPP, EINVAL: its files cannot be.
+        self.refused += 1
+        if error.errno not in self._refusals:
+            self._refusals.add(error.errno or 0)
+            _log.warning("passthrough refused for a file (%s); such files go through the page cache", error.strerror)
+
+    def _close(self, backing: _Backing) -> None:
+        if backing.id:
+            fcntl.ioctl(self._fd, IOC_BACKING_CLOSE, BACKING_ID.pack(backing.id))

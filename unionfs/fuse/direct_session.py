@@ -1,0 +1,309 @@
+"""The direct transport: one trio task that speaks the kernel's FUSE protocol on /dev/fuse.
+
+The way of a request: read without waiting, look its opcode up, call the filesystem, write the reply.  All of it is synchronous in
+one task, so nothing of the filesystem's state needs a lock.  When there is nothing to read, the task busy-waits for a moment if
+that is likely to pay (`unionfs.fuse.spin`), then waits in trio.  A request whose filesystem method raises `Blocking` leaves that
+path: it takes the receive buffer along, waits for the work in a task of its own, and is answered from there.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import time
+from collections import defaultdict
+from typing import Any
+
+import trio
+
+from unionfs.filesystem import Blocking, Filesystem
+from unionfs.fuse import wire
+from unionfs.fuse.backing import BackingFiles
+from unionfs.fuse.blocking import BlockingWorks
+from unionfs.fuse.direct_handlers import DirectHandlers, Operation
+from unionfs.fuse.negotiation import MAX_WRITE, Negotiated, negotiate
+from unionfs.fuse.protocol import KERNEL_MINOR_VERSION, KERNEL_VERSION, Opcode
+from unionfs.fuse.session import SessionError, SessionSettings
+from unionfs.fuse.spin import Spin
+from unionfs.fuse.wire import RequestHeader
+from unionfs.linux.capabilities import CAP_SYS_ADMIN, has_capability, in_initial_user_namespace
+
+_log = logging.getLogger("unionfs.fuse")
+
+_TURN_NS = 2_000_000
+"""How long requests may keep other trio tasks (control socket, finished works) and signals waiting."""
+
+# fs/fuse/dev.c refuses reads into less than header, fuse_write_in and the data of the longest WRITE; a page more for names.
+_BUFFER_SIZE = wire.REQUEST_HEADER.size + wire.WRITE_IN.size + MAX_WRITE + 4096
+
+_NOTHING_YET = 0
+_ENDED = -1
+
+_HIGHEST_ERRNO = 511  # fs/fuse/dev.c, fuse_dev_do_write: a reply with a higher one is not accepted
+
+
+class DirectSession:
+    """One mount, served on its /dev/fuse descriptor.  See `unionfs.fuse.session.Session`."""
+
+    def __init__(self, fd: int, filesystem: Filesystem, settings: SessionSettings) -> None:
+        """``fd`` is mounted, non-blocking, and stays the caller's to close, after `run`."""
+        self._fd = fd
+        self._filesystem = filesystem
+        self._settings = settings
+        self._spin = Spin(settings.spin_us)
+        self._works = BlockingWorks()
+        self._requests: defaultdict[int, int] = defaultdict(int)
+        self._errors = 0
+        self._failures = 0
+        self._blocked = 0
+        self._negotiated: Negotiated | None = None
+        self._backing_files: BackingFiles | None = None
+        self._handlers: DirectHandlers
+        self._new_buffer()
+
+    @property
+    def negotiated(self) -> dict[str, object]:
+        """See `unionfs.fuse.session.Session.negotiated`."""
+        if self._negotiated is None:
+            return {}
+        return {"transport": "direct", **self._negotiated.describe(), "spin_us": self._spin.window // 1000}
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """See `unionfs.fuse.session.Session.counters`; with passthrough also ``backing_registered`` and ``backing_refused``."""
+        counters = {_opcode_name(opcode): count for opcode, count in self._requests.items()}
+        counters |= {"errors": self._errors, "failures": self._failures, "blocking": self._blocked}
+        if self._backing_files is not None:
+            counters |= {"backing_registered": self._backing_files.registered, "backing_refused": self._backing_files.refused}
+        return counters
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """See `unionfs.fuse.session.Session.run`."""
+        await self._handshake()
+        task_status.started()
+        async with trio.open_nursery() as nursery:
+            await self._serve(nursery)
+
+    # -- INIT ---------------------------------------------------------------------------------------------------------
+
+    async def _handshake(self) -> None:
+        while self._negotiated is None:
+            received = self._receive()
+            if received == _NOTHING_YET:
+                await trio.lowlevel.wait_readable(self._fd)
+                continue
+            if received == _ENDED:
+                raise SessionError("the mount was taken away before it was ready")
+            header = wire.REQUEST_HEADER.decode(self._view)
+            if header[1] != Opcode.INIT:
+                raise SessionError(
+                    f"the kernel began with request {header[1]} instead of INIT; is the descriptor in use elsewhere?"
+                )
+            self._requests[Opcode.INIT] += 1
+            self._answer_init(header, wire.decode_init(self._view[wire.REQUEST_HEADER.size : received]))
+
+    def _answer_init(self, header: RequestHeader, offer: wire.InitRequest) -> None:
+        if offer.major > KERNEL_VERSION:
+            # It then asks again, in our version.
+            self._send(header, wire.encode_init(KERNEL_MINOR_VERSION, 0, offer.flags & 0, 0, 0, 0, 0))
+            return
+        try:
+            negotiated = negotiate(offer, self._settings, _may_register_backing())
+        except SessionError:
+            self._send_error(header, errno.EPROTO)
+            raise
+        # Before the reply: with it, requests come.
+        if negotiated.data_path == "passthrough":
+            self._backing_files = BackingFiles(self._fd, self._filesystem)
+        self._handlers = DirectHandlers(
+            self._filesystem, self._settings, negotiated.flags, self._backing_files, self._invalidate_attributes
+        )
+        self._send(header, negotiated.encode())
+        self._negotiated = negotiated
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def _new_buffer(self) -> None:
+        self._view = memoryview(bytearray(_BUFFER_SIZE))
+        self._buffers = [self._view]
+
+    async def _serve(self, nursery: trio.Nursery) -> None:
+        clock = time.perf_counter_ns
+        turn_ends = clock() + _TURN_NS
+        while True:
+            received = self._receive()
+            if received == _NOTHING_YET:
+                received = await self._wait_for_request()
+                turn_ends = clock() + _TURN_NS
+            if received == _ENDED:
+                return
+            self._handle(received, nursery)
+            if clock() > turn_ends:
+                await trio.lowlevel.checkpoint()
+                turn_ends = clock() + _TURN_NS
+
+    async def _wait_for_request(self) -> int:
+        clock = time.perf_counter_ns
+        spin = self._spin
+        spin.idle(clock())
+        received = _NOTHING_YET
+        while received == _NOTHING_YET:
+            # No busy-waiting while works run: trio must see them end.
+            if not self._works and spin.may_continue(clock()):
+                os.sched_yield()
+            else:
+                await trio.lowlevel.wait_readable(self._fd)
+            received = self._receive()
+        spin.arrived(clock())
+        return received
+
+    def _receive(self) -> int:
+        """Read the next request into the buffer without waiting; its length, or `_NOTHING_YET`, or `_ENDED`."""
+        try:
+            return os.readv(self._fd, self._buffers)
+        except BlockingIOError:
+            return _NOTHING_YET
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                return _ENDED
+            if error.errno == errno.ENOENT:
+                # fs/fuse/dev.c: the request was interrupted before it could be read.
+                return _NOTHING_YET
+            raise
+
+    # -- answering ----------------------------------------------------------------------------------------------------
+
+    def _handle(self, received: int, nursery: trio.Nursery) -> None:
+        header = wire.REQUEST_HEADER.unpack_from(self._view)
+        if header[0] != received:
+            self._reply_error(header, wire.MalformedRequestError(f"{received} bytes read, {header[0]} announced"))
+            return
+        body = self._view[wire.REQUEST_HEADER.size : received]
+        opcode = header[1]
+        self._requests[opcode] += 1
+        operation = self._handlers.operations.get(opcode)
+        if operation is None:
+            self._handle_other(header, body)
+            return
+        blocking = self._answer(operation, header, body)
+        if blocking is not None:
+            # The filesystem may still use the body (the data of a WRITE), so this request keeps the buffer.
+            self._new_buffer()
+            self._blocked += 1
+            nursery.start_soon(self._answer_later, blocking, operation, header, body)
+
+    def _handle_other(self, header: RequestHeader, body: memoryview) -> None:
+        unanswered = self._handlers.unanswered.get(header[1])
+        if unanswered is None:
+            self._send_error(header, self._handlers.refusals.get(header[1], errno.ENOSYS))
+            return
+        try:
+            unanswered(body, header)
+        except Exception as error:
+            self._note_failure(header, error)
+
+    def _answer(self, operation: Operation, header: RequestHeader, body: memoryview) -> Blocking | None:
+        """Serve a request from the start, and reply, unless it must wait."""
+        try:
+            payload = operation.finish(header, body, operation.call(header, body))
+        except Blocking as blocking:
+            return blocking
+        except Exception as error:
+            self._reply_error(header, error)
+        else:
+            self._send(header, payload)
+        return None
+
+    def _finish(self, operation: Operation, header: RequestHeader, body: memoryview, result: Any) -> Blocking | None:
+        """The same, where the filesystem's result is there already."""
+        return self._answer(Operation(lambda _header, _body: result, operation.finish), header, body)
+
+    async def _answer_later(self, blocking: Blocking, operation: Operation, header: RequestHeader, body: memoryview) -> None:
+        next_blocking: Blocking | None = blocking
+        while next_blocking is not None:
+            blocking = next_blocking
+            try:
+                result = await self._works.finish(blocking)
+            except Exception as error:
+                self._reply_error(header, error)
+                return
+            if blocking.restart:
+                next_blocking = self._answer(operation, header, body)
+            else:
+                next_blocking = self._finish(operation, header, body, result)
+
+    def _reply_error(self, header: RequestHeader, error: Exception) -> None:
+        number = error.errno if isinstance(error, OSError) else None
+        if number is None or not 0 < number <= _HIGHEST_ERRNO:
+            self._note_failure(header, error)
+            number = errno.EIO
+        elif number == errno.ENOSYS:
+            # From the filesystem it means this once; the kernel would never ask for the like again.
+            number = errno.EOPNOTSUPP
+        self._send_error(header, number)
+
+    def _note_failure(self, header: RequestHeader, error: Exception) -> None:
+        self._failures += 1
+        _log.error("%s of node %d failed: %r", _opcode_name(header[1]), header[3], error, exc_info=error)
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    def _send(self, header: RequestHeader, payload: bytes) -> None:
+        reply = wire.REPLY_HEADER.pack(wire.REPLY_HEADER.size + len(payload), 0, header[2])
+        try:
+            os.writev(self._fd, (reply, payload))
+        except OSError as error:
+            self._take_back(header, payload, error)
+        if self._filesystem.notices:
+            self._send_notices()
+
+    def _send_error(self, header: RequestHeader, number: int) -> None:
+        self._errors += 1
+        try:
+            os.write(self._fd, wire.REPLY_HEADER.pack(wire.REPLY_HEADER.size, -number, header[2]))
+        except OSError as error:
+            if error.errno not in _NOT_AWAITED:
+                self._note_failure(header, error)
+        if self._filesystem.notices:
+            self._send_notices()
+
+    def _take_back(self, header: RequestHeader, payload: bytes, error: OSError) -> None:
+        if error.errno not in _NOT_AWAITED:
+            # The kernel looked at the reply and did not like it (EINVAL: longer than asked for); it ends the request with EIO.
+            self._note_failure(header, error)
+        if header[1] in self._handlers.operations:
+            self._handlers.take_back(header, payload)
+
+    def _send_notices(self) -> None:
+        # After the reply: that may carry attributes of the same node, which would count as newer.
+        notices = self._filesystem.notices
+        for notice in notices:
+            self._invalidate_attributes(notice.node)
+        notices.clear()
+
+    def _invalidate_attributes(self, node: int) -> None:
+        # Attributes only: to invalidate data the kernel waits for page locks, which may be held by a request that waits for us.
+        # For attributes it takes one spinlock (fs/fuse/inode.c, fuse_reverse_inval_inode), so this cannot deadlock.
+        try:
+            os.write(self._fd, wire.encode_invalidate_attributes(node))
+        except OSError as error:
+            if error.errno not in _NOT_AWAITED:
+                _log.error("the kernel refuses the notice for node %d: %s", node, error.strerror)
+
+
+# What a write to /dev/fuse fails with when nobody waits for it any more: ENOENT, the request was aborted or the kernel has
+# forgotten the node; ENODEV and ENOTCONN, the connection has ended, which the next read tells.
+_NOT_AWAITED = frozenset((errno.ENOENT, errno.ENODEV, errno.ENOTCONN))
+
+
+def _may_register_backing() -> bool:
+    # fs/fuse/backing.c asks for capable(CAP_SYS_ADMIN), which is about the initial user namespace.
+    return in_initial_user_namespace() and has_capability(CAP_SYS_ADMIN)
+
+
+def _opcode_name(opcode: int) -> str:
+    try:
+        return Opcode(opcode).name.lower()
+    except ValueError:
+        return f"opcode_{opcode}"

@@ -1,0 +1,75 @@
+"""What the two transports have in common: how a session is set up, run and looked at.
+
+A *session* serves one mount from INIT until the kernel ends the connection.  `unionfs.fuse.direct_session` and
+`unionfs.fuse.pyfuse3_session` each have one; this module imports neither, so that a daemon loads only the one it uses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import trio
+
+DataPath = Literal["auto", "passthrough", "cached"]
+
+FOREVER = 1e9
+"""Seconds: 31 years.  The kernel turns validity times into jiffies and cuts off what does not fit; this is far from that."""
+
+
+class SessionError(Exception):
+    """A session cannot start: the kernel lacks something, or what was asked for is impossible here.  One line, and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """What a user may choose of a session.  Times are in seconds unless the name says otherwise."""
+
+    data_path: DataPath = "auto"
+    """How file data reaches the kernel.  ``passthrough``: it uses the real files itself.  ``cached``: through its page cache with
+    writeback.  ``auto``: passthrough where the kernel and our rights allow it."""
+
+    spin_us: int = 300
+    """How long to busy-wait for the next request before sleeping, in microseconds; 0 never does.  See `unionfs.fuse.spin`."""
+
+    stack_depth: int = 1
+    """``max_stack_depth`` of passthrough, 1 or 2.  With 1 another stacking filesystem (OverlayFS) may use this mount as a layer;
+    with 2 the layers may lie on one themselves.  The kernel's limit is 2 in all."""
+
+    entry_timeout: float = FOREVER
+    """How long the kernel may trust a name it looked up.  Nobody else writes to the layers of a union, so for ever is right."""
+
+    attr_timeout: float = FOREVER
+    """How long the kernel may trust attributes."""
+
+    negative_timeout: float = FOREVER
+    """How long the kernel may trust that a name does not exist."""
+
+    def __post_init__(self) -> None:
+        if self.stack_depth not in (1, 2):
+            raise ValueError(f"stack depth {self.stack_depth}: the kernel allows 1 or 2")
+        if self.spin_us < 0:
+            raise ValueError(f"busy-waiting for {self.spin_us} µs: use 0 to turn it off")
+
+
+class Session(Protocol):
+    """One mount being served."""
+
+    @property
+    def negotiated(self) -> dict[str, object]:
+        """What INIT settled; JSON-able, empty before.  Keys: ``transport`` (``direct``, ``pyfuse3``), ``protocol`` (``7.45``),
+        ``flags`` (list of words such as ``readdirplus``), ``data_path`` (``passthrough``, ``cached``), ``max_write`` (bytes),
+        ``spin_us``, ``stack_depth`` (0 without passthrough)."""
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """How many requests of each kind there were (``lookup``, ``read``, …), and besides ``errors`` (answered with an errno),
+        ``failures`` (of those: exceptions that no filesystem may raise) and ``blocking`` (had to wait for work in a thread)."""
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until the kernel ends the connection (unmounted or aborted).  ``task_status.started()`` is called when INIT is
+        answered, that is when the mount is usable.  Returns only when no work is running any more.
+
+        Raises:
+            SessionError: there is no session; the mount is unusable and the caller must take it away.
+        """

@@ -1,0 +1,262 @@
+"""The wire format of FUSE: bytes to tuples and back.  Does no I/O and knows no filesystem.
+
+Everything is in the machine's byte order and with the natural alignment that the structures of include/uapi/linux/fuse.h were
+laid out for, without implicit padding; hence ``=`` and explicit ``x`` everywhere.  A request is a `REQUEST_HEADER` and a
+body; the `Layout` of each body stands here by the name of its C structure.  A reply is a `REPLY_HEADER` and a payload.
+
+Bodies are longer than their layout where a name follows, and in newer kernels than this was written for; so decoding takes
+what it knows from the front and ignores what follows.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from unionfs.filesystem import Attr, DirRow, StatFs
+from unionfs.fuse.protocol import InitFlag, NotifyCode
+
+Body = memoryview | bytes
+
+
+class MalformedRequestError(Exception):
+    """The bytes are no request as the protocol defines it.  The only thing that decoding raises, whatever the bytes."""
+
+
+class Layout(struct.Struct):
+    """One fixed structure."""
+
+    def decode(self, body: Body, offset: int = 0) -> tuple[Any, ...]:
+        """The fields from ``offset`` on.
+
+        Raises:
+            MalformedRequestError: the body is too short.
+        """
+        try:
+            return self.unpack_from(body, offset)
+        except struct.error as error:
+            raise MalformedRequestError(f"body of {len(body)} bytes, {offset + self.size} expected") from error
+
+
+# -- requests -------------------------------------------------------------------------------------------------------
+
+RequestHeader = tuple[int, int, int, int, int, int, int, int]
+"""length, opcode, unique, node, uid, gid, pid, length of extensions in units of 8 bytes"""
+
+REQUEST_HEADER = Layout("=IIQQIIIHxx")
+INIT_IN = Layout("=IIIII")  # major, minor, max_readahead, flags, flags2; the last since 7.36 only
+INIT_IN_BASE = Layout("=IIII")
+FORGET_IN = Layout("=Q")
+BATCH_FORGET_IN = Layout("=I4x")  # count, then as many of FORGET_ONE
+FORGET_ONE = Layout("=QQ")  # node, nlookup
+# valid, fh, size, lock_owner, atime, mtime, ctime (signed: before 1970), their nanoseconds, mode, uid, gid
+SETATTR_IN = Layout("=I4xQQQqqqIIII4xII4x")
+MKNOD_IN = Layout("=III4x")  # mode, rdev, umask; name
+MKDIR_IN = Layout("=II")  # mode, umask; name
+RENAME_IN = Layout("=Q")  # new parent; old name, new name
+RENAME2_IN = Layout("=QI4x")  # new parent, flags; old name, new name
+LINK_IN = Layout("=Q")  # node; name
+OPEN_IN = Layout("=II")  # flags of open(2), OPEN_KILL_SUIDGID
+CREATE_IN = Layout("=IIII")  # flags of open(2), mode, umask, OPEN_KILL_SUIDGID; name
+READ_IN = Layout("=8xQI20x")  # (fh), offset, size
+WRITE_IN = Layout("=8xQII16x")  # (fh), offset, size, write_flags; data
+FSYNC_IN = Layout("=8xI4x")  # (fh), fsync_flags
+SETXATTR_IN = Layout("=IIII")  # size, flags, setxattr_flags; name, value.  With SETXATTR_EXT
+SETXATTR_IN_COMPAT = Layout("=II")  # size, flags; name, value
+GETXATTR_IN = Layout("=I4x")  # size; name
+FALLOCATE_IN = Layout("=8xQQI4x")  # (fh), offset, length, mode
+LSEEK_IN = Layout("=8xQI4x")  # (fh), offset, whence
+
+_FORBIDDEN_NAMES = frozenset((b"", b".", b".."))
+
+
+def decode_strings(body: Body, offset: int, count: int) -> list[bytes]:
+    """``count`` strings that stand one after the other from ``offset`` on, each ended by a NUL.
+
+    Raises:
+        MalformedRequestError: there are fewer.
+    """
+    strings = bytes(body[offset:]).split(b"\0", count)
+    if len(strings) <= count:
+        raise MalformedRequestError(f"{len(strings) - 1} strings, {count} expected")
+    return strings[:count]
+
+
+def decode_name(body: Body, offset: int = 0) -> bytes:
+    """One file name; see `check_name`."""
+    return check_name(decode_strings(body, offset, 1)[0])
+
+
+def check_name(name: bytes) -> bytes:
+    """The name, if it is one of a directory entry.
+
+    ``.`` and ``..`` are asked for only by NFS export, which is not negotiated, and never belong to the filesystem contract.
+
+    Raises:
+        MalformedRequestError: it is none.
+    """
+    if name in _FORBIDDEN_NAMES or b"/" in name:
+        raise MalformedRequestError(f"{name!r} is no name of a directory entry")
+    return name
+
+
+def decode_write(body: memoryview) -> tuple[int, int, memoryview]:
+    """offset, write_flags and the data of a WRITE.  The data is a view of ``body``, not a copy."""
+    offset, size, write_flags = WRITE_IN.decode(body)
+    data = body[WRITE_IN.size : WRITE_IN.size + size]
+    if len(data) != size:
+        raise MalformedRequestError(f"{len(data)} bytes of data, {size} announced")
+    return offset, write_flags, data
+
+
+def decode_setxattr(body: Body, extended: bool) -> tuple[bytes, bytes, int, int]:
+    """name, value, flags and setxattr_flags of a SETXATTR.  ``extended``: SETXATTR_EXT was negotiated."""
+    layout = SETXATTR_IN if extended else SETXATTR_IN_COMPAT
+    size, flags, *rest = layout.decode(body)
+    (name,) = decode_strings(body, layout.size, 1)
+    start = layout.size + len(name) + 1
+    value = bytes(body[start : start + size])
+    if len(value) != size:
+        raise MalformedRequestError(f"a value of {len(value)} bytes, {size} announced")
+    return name, value, flags, rest[0] if rest else 0
+
+
+def decode_batch_forget(body: Body) -> list[tuple[Any, ...]]:
+    """(node, nlookup) of each node in a BATCH_FORGET."""
+    (count,) = BATCH_FORGET_IN.decode(body)
+    start = BATCH_FORGET_IN.size
+    if len(body) < start + count * FORGET_ONE.size:
+        raise MalformedRequestError(f"{len(body)} bytes for {count} nodes to forget")
+    return list(FORGET_ONE.iter_unpack(body[start : start + count * FORGET_ONE.size]))
+
+
+class InitRequest(NamedTuple):
+    """What the kernel offers in INIT."""
+
+    major: int
+    minor: int
+    max_readahead: int
+    flags: InitFlag
+
+
+def decode_init(body: Body) -> InitRequest:
+    """The body of INIT; an old kernel's is shorter and has no flags from bit 32 on."""
+    major, minor, max_readahead, flags, *rest = (INIT_IN if len(body) >= INIT_IN.size else INIT_IN_BASE).decode(body)
+    flags2 = rest[0] if rest and flags & InitFlag.INIT_EXT else 0
+    return InitRequest(major, minor, max_readahead, InitFlag(flags | flags2 << 32))
+
+
+# -- replies --------------------------------------------------------------------------------------------------------
+
+REPLY_HEADER = struct.Struct("=IiQ")  # length, -errno (or a NotifyCode), unique (0: a notification)
+_ATTR = "QQQqqqIIIIIIIIII"  # struct fuse_attr, in the order of Attr
+ENTRY_OUT = struct.Struct("=QQQQII" + _ATTR)  # node, generation, seconds the entry and the attributes are valid, nanoseconds
+ATTR_OUT = struct.Struct("=QI4x" + _ATTR)  # seconds the attributes are valid, nanoseconds
+OPEN_OUT = struct.Struct("=QIi")  # fh, OpenFlag, backing id
+WRITE_OUT = struct.Struct("=I4x")
+STATFS_OUT = struct.Struct("=QQQQQIII28x")
+GETXATTR_OUT = struct.Struct("=I4x")
+LSEEK_OUT = struct.Struct("=Q")
+DIRENT = struct.Struct("=QQII")  # ino, offset of the next, length of the name, type; name, padded to 8 bytes
+DIRENTPLUS_SIZE = ENTRY_OUT.size + DIRENT.size
+# major, minor, max_readahead, flags, max_background, congestion_threshold, max_write, time_gran, max_pages, map_alignment,
+# flags2, max_stack_depth, request_timeout
+INIT_OUT = struct.Struct("=IIIIHHIIHHIIH22x")
+INVAL_INODE_OUT = struct.Struct("=Qqq")  # node, offset, length
+BACKING_MAP = struct.Struct("=iIQ")  # descriptor, flags, padding
+BACKING_ID = struct.Struct("=I")
+NODE_ID = struct.Struct("=Q")
+
+NO_ENTRY = bytes(ENTRY_OUT.size)
+"""In READDIRPLUS: "this row has no entry", for ``.`` and ``..``."""
+
+
+class Validity(NamedTuple):
+    """A validity time as the protocol has it."""
+
+    seconds: int
+    nanoseconds: int
+
+
+def validity(seconds: float) -> Validity:
+    """Split a time in seconds."""
+    whole = int(seconds)
+    return Validity(whole, int((seconds - whole) * 1e9))
+
+
+def encode_entry(node: int, attr: Attr, entry_valid: Validity, attr_valid: Validity) -> bytes:
+    """``struct fuse_entry_out``.  The generation is 0: node ids are never used again."""
+    return ENTRY_OUT.pack(node, 0, entry_valid[0], attr_valid[0], entry_valid[1], attr_valid[1], *attr)
+
+
+def encode_no_entry(negative_valid: Validity) -> bytes:
+    """The answer to LOOKUP of a name that does not exist, which the kernel may remember (node id 0; fs/fuse/dir.c)."""
+    return ENTRY_OUT.pack(0, 0, negative_valid[0], 0, negative_valid[1], 0, *(0,) * len(Attr._fields))
+
+
+def encode_attr(attr: Attr, attr_valid: Validity) -> bytes:
+    """``struct fuse_attr_out``."""
+    return ATTR_OUT.pack(*attr_valid, *attr)
+
+
+def encode_statfs(figures: StatFs) -> bytes:
+    """``struct fuse_statfs_out``; its fields stand in the order of `StatFs`."""
+    return STATFS_OUT.pack(*figures)
+
+
+def padding(length: int) -> int:
+    """How many bytes make ``length`` a multiple of 8."""
+    return -length & 7
+
+
+def encode_dirent(row: DirRow) -> bytes:
+    """``struct fuse_dirent`` with its name."""
+    name = row.name
+    return DIRENT.pack(row.ino, row.offset, len(name), row.kind) + name + bytes(padding(len(name)))
+
+
+def encode_init(
+    minor: int, max_readahead: int, flags: InitFlag, max_background: int, max_write: int, max_pages: int, max_stack_depth: int
+) -> bytes:
+    """``struct fuse_init_out``.  ``max_write`` and ``max_readahead`` in bytes, ``max_pages`` per request."""
+    congestion_threshold = max_background * 3 // 4  # where fs/fuse puts it by default
+    return INIT_OUT.pack(
+        7,
+        minor,
+        max_readahead,
+        flags & 0xFFFFFFFF,
+        max_background,
+        congestion_threshold,
+        max_write,
+        1,  # time_gran: times are exact to a nanosecond
+        max_pages,
+        0,
+        flags >> 32,
+        max_stack_depth,
+        0,
+    )
+
+
+def encode_invalidate_attributes(node: int) -> bytes:
+    """A whole message that makes the kernel forget the attributes and ACLs of a node; the negative offset spares the data."""
+    payload = INVAL_INODE_OUT.pack(node, -1, 0)
+    return REPLY_HEADER.pack(REPLY_HEADER.size + len(payload), NotifyCode.INVAL_INODE, 0) + payload
+
+
+def encode_xattr_names(names: Sequence[bytes]) -> bytes:
+    """The value of LISTXATTR: each name ended by a NUL."""
+    return b"".join([name + b"\0" for name in names])
+
+
+def direntplus_nodes(payload: bytes) -> list[int]:
+    """The node ids that a READDIRPLUS payload counts a lookup for."""
+    nodes = []
+    offset = 0
+    while offset < len(payload):
+        (node,) = NODE_ID.unpack_from(payload, offset)
+        if node:
+            nodes.append(node)
+        _, _, length, _ = DIRENT.unpack_from(payload, offset + ENTRY_OUT.size)
+        offset += DIRENTPLUS_SIZE + length + padding(length)
+    return nodes
