@@ -1,0 +1,43 @@
+"""``unionfs ls``."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import click
+
+from unionfs.cli.output import print_json, print_table
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def ls(as_json: bool) -> None:
+    """List the mounted unions.
+
+    The state is "mounted", "detached" (unmounted lazily, still in use), "elsewhere" (in another mount namespace), or "dead": the
+    daemon was killed; then the last column tells how to clean up.
+
+    \b
+    Example:
+      unionfs ls
+      unionfs ls --json | jq -r '.[].mountpoint'
+    """
+    from unionfs.mounter.registry import registered_mounts
+
+    mounts = registered_mounts()
+    if as_json:
+        print_json([{"state": mount.state.value, "remedy": mount.remedy, **dataclasses.asdict(mount.record)} for mount in mounts])
+        return
+    rows = [
+        (
+            mount.record.mountpoint,
+            mount.state.value,
+            mount.record.pid,
+            mount.record.transport,
+            len(mount.record.lowers),
+            mount.record.upper or "-",
+            mount.remedy,
+        )
+        for mount in mounts
+    ]
+    print_table(("merged", "state", "pid", "transport", "lowers", "upper", "to clean up"), rows)

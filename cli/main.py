@@ -1,0 +1,41 @@
+"""The ``unionfs`` program."""
+
+from __future__ import annotations
+
+import click
+
+from unionfs.cli.program import ProgramGroup
+
+_COMMANDS = {
+    "mount": "unionfs.cli.mount:mount",
+    "umount": "unionfs.cli.umount:umount",
+    "ls": "unionfs.cli.ls:ls",
+    "status": "unionfs.cli.status:status",
+    "explain": "unionfs.cli.explain:explain",
+    "doctor": "unionfs.cli.doctor:doctor",
+    "completion": "unionfs.cli.completion:completion",
+}
+
+
+@click.group(
+    cls=ProgramGroup, lazy_commands=_COMMANDS, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.version_option(package_name="unionfs", message="%(prog)s %(version)s")
+def unionfs() -> None:
+    """Stack directories into one: read-only layers under a writable one.
+
+    \b
+    Example:
+      unionfs mount -l /srv/base -u /srv/changes /mnt
+      unionfs explain /mnt/etc/hostname
+      unionfs umount /mnt
+    """
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    unionfs(prog_name="unionfs")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""The programs, run as a user runs them, with a registry of their own for each test."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.mounts import mounts_under, tear_down
+
+TIMEOUT = 30.0
+"""Seconds; what takes longer hangs."""
+
+BIN = Path(sys.executable).parent
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Return when ``condition`` holds; fail if it does not within `TIMEOUT`."""
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)  # between two looks only: others need the CPU
+
+
+class Ended(NamedTuple):
+    """How a program ended."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+class Programs:
+    """Runs the programs; ``registry`` is where their mounts are registered."""
+
+    def __init__(self, registry: Path) -> None:
+        self.registry = registry
+        self.environment = {**os.environ, "UNIONFS_RUNTIME_DIR": str(registry), "PATH": f"{BIN}:{os.environ['PATH']}"}
+
+    def run(self, program: str, *arguments: str | Path, prefix: Sequence[str | Path] = (), **extra: Any) -> Ended:
+        """Run it to its end, which includes the end of its stdout and stderr: a daemon that kept them would be noticed."""
+        done = subprocess.run(
+            [*prefix, BIN / program, *arguments],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            timeout=TIMEOUT,
+            check=False,
+            **extra,
+        )
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    def unionfs(self, *arguments: str | Path) -> str:
+        """Run ``unionfs``, which shall succeed without complaint; what it printed."""
+        ended = self.run("unionfs", *arguments)
+        assert (ended.status, ended.stderr) == (0, "")
+        return ended.stdout
+
+    def refusal(self, *arguments: str | Path, status: int = 1) -> str:
+        """Run ``unionfs``, which shall fail with one line on stderr; that line, without the name of the program."""
+        ended = self.run("unionfs", *arguments)
+        assert (ended.status, ended.stdout) == (status, "")
+        assert ended.stderr.startswith("unionfs: ")
+        assert ended.stderr.endswith("\n")
+        assert ended.stderr.count("\n") == 1
+        return ended.stderr.removeprefix("unionfs: ").rstrip("\n")
+
+    @contextlib.contextmanager
+    def foreground(self, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+        """Run ``unionfs mount --foreground`` until it says that it has mounted; killed at the end if it still runs."""
+        command = [BIN / "unionfs", "mount", "--foreground", *arguments]
+        with subprocess.Popen(command, env=self.environment, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stderr is not None
+                assert select.select([process.stderr], [], [], TIMEOUT)[0]
+                assert process.stderr.readline().endswith(": mounted; ctrl-C unmounts\n")
+                yield process
+                process.wait(TIMEOUT)
+            finally:
+                process.kill()
+
+    def ls(self) -> list[dict[str, Any]]:
+        """What ``unionfs ls`` lists."""
+        listed: list[dict[str, Any]] = json.loads(self.unionfs("ls", "--json"))
+        return listed
+
+    def daemon_of(self, mountpoint: Path) -> int:
+        """Process id of the daemon that serves ``mountpoint``."""
+        return next(int(mount["pid"]) for mount in self.ls() if mount["mountpoint"] == str(mountpoint))
+
+    def end_all(self) -> None:
+        """Kill the daemons that are still there: those of a test that failed half-way."""
+        for state_file in self.registry.glob("*/mount.json"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(json.loads(state_file.read_text())["pid"], signal.SIGKILL)
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Iterator[Programs]:
+    running = Programs(tmp_path / "run")
+    yield running
+    for mount in mounts_under(tmp_path):
+        tear_down(mount)
+    running.end_all()
+
+
+class Layers(NamedTuple):
+    """Directories for a union: two lowers with files, an empty upper, a mount point."""
+
+    top: Path
+    base: Path
+    upper: Path
+    merged: Path
+
+    @property
+    def arguments(self) -> tuple[str | Path, ...]:
+        """Those of ``unionfs mount`` for a writable union of them."""
+        return ("-l", self.top, "-l", self.base, "-u", self.upper, self.merged)
+
+
+def make_layers(root: Path) -> Layers:
+    """Make the directories below ``root``."""
+    layers = Layers(root / "top", root / "base", root / "upper", root / "merged")
+    for directory in layers:
+        directory.mkdir(parents=True)
+    (layers.base / "both").write_text("base\n")
+    (layers.base / "base").write_text("base\n")
+    (layers.top / "both").write_text("top\n")
+    return layers
+
+
+@pytest.fixture
+def layers(tmp_path: Path) -> Layers:
+    return make_layers(tmp_path)
+
+
+@pytest.fixture(params=["direct", "pyfuse3"])
+def transport(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name

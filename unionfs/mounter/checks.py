@@ -1,0 +1,245 @@
+"""What is refused before anything is mounted, each with the remedy.
+
+Most of it would show only later, and badly: a layer that contains the mount point makes the daemon wait for itself (no signal
+ends that), two writers of one upper corrupt it, a work directory on another filesystem fails every copy-up.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import NamedTuple
+
+from unionfs.linux.mountinfo import Mount, read_mountinfo
+from unionfs.mounter.errors import MounterError, RefusedError
+from unionfs.mounter.locations import Key, Location, Locator
+from unionfs.mounter.request import MountRequest
+
+FSTYPE = "fuse.unionfs"
+
+_FUSE_DEVICE = "/dev/fuse"
+
+
+class _Part(NamedTuple):
+    """A directory of the request: ``role`` is what messages call it."""
+
+    role: str
+    location: Location
+
+
+def check(request: MountRequest) -> MountRequest:
+    """``request`` with its paths absolute and free of symbolic links and its work directory chosen, if nothing speaks against it.
+
+    With `MountRequest.read_only` an upper becomes the topmost lower: it is looked at, never written, and needs no work directory.
+    Makes and changes nothing.
+
+    Raises:
+        RefusedError: the first thing found that must not be mounted.
+    """
+    _check_fuse_device()
+    mounts = read_mountinfo()
+    mountpoint = _check_mountpoint(request.mountpoint, mounts)
+    lowers = tuple(_check_directory("lower", path) for path in request.lowers)
+    upper = _check_directory("upper", request.upper) if request.upper else None
+    if upper is not None and request.read_only:
+        lowers, upper = (upper, *lowers), None
+    locator = Locator(mounts)
+    parts = [_Part("lower", _locate(locator, path)) for path in lowers]
+    work: Path | None = None
+    if upper is not None:
+        _check_writable("upper", upper)
+        parts.append(_Part("upper", _locate(locator, upper)))
+        work, work_part = _choose_work(request.work, upper, locator)
+        parts += work_part
+        _check_same_mount(parts[len(lowers)], work, locator)
+        _check_not_in_overlay({"upper": upper, "work": work}, mounts)
+        _check_no_incompat(work)
+    _check_apart([*parts, _Part("mount point", _locate(locator, mountpoint))])
+    return dataclasses.replace(request, mountpoint=mountpoint, lowers=lowers, upper=upper, work=work)
+
+
+def default_work(upper: Path) -> Path:
+    """The work directory of ``upper`` where the user names none: ``.NAME.work`` beside it."""
+    return upper.with_name(f".{upper.name}.work")
+
+
+# -- single directories -------------------------------------------------------------------------------------------------
+
+
+def _check_fuse_device() -> None:
+    try:
+        os.close(os.open(_FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError:
+        raise RefusedError(
+            _FUSE_DEVICE, "no such device", "load the kernel module (modprobe fuse), or give the container the device"
+        ) from None
+    except OSError as error:
+        remedy = (
+            "run as root, or let users have it (chmod 0666 /dev/fuse)"
+            if error.errno == errno.EACCES
+            else "unionfs doctor tells more"
+        )
+        raise RefusedError(_FUSE_DEVICE, _words(error), remedy) from None
+
+
+def _check_mountpoint(given: Path, mounts: list[Mount]) -> Path:
+    # Not strict: lstat of a dead mount fails with ENOTCONN, and what is there is better told from mountinfo.
+    path = Path(os.path.realpath(given))
+    if any(mount.mount_point == path and mount.fstype == FSTYPE for mount in mounts):
+        raise RefusedError(
+            str(path), "a union is mounted there already", f"unmount it first (unionfs umount {path}), or choose another"
+        )
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        remedy = "make the directory first" if error.errno == errno.ENOENT else "choose another mount point"
+        raise RefusedError(str(given), f"mount point: {_words(error)}", remedy) from None
+    if not stat.S_ISDIR(mode):
+        raise RefusedError(str(given), "mount point is not a directory", "choose a directory")
+    return path
+
+
+def _check_directory(role: str, given: Path) -> Path:
+    try:
+        path = Path(os.path.realpath(given, strict=True))
+        # Opened, not asked of access(2): only an open is subject to all that may forbid it.
+        os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except OSError as error:
+        raise RefusedError(str(given), f"{role}: {_words(error)}", _DIRECTORY_REMEDIES.get(error.errno or 0)) from None
+    if not os.access(path, os.X_OK, effective_ids=True):
+        raise RefusedError(str(given), f"{role}: no right to search it", _DIRECTORY_REMEDIES[errno.EACCES])
+    return path
+
+
+_DIRECTORY_REMEDIES = {
+    errno.ENOENT: "make it, or correct the path",
+    errno.ENOTDIR: "give a directory",
+    errno.EACCES: "get the right to read and search it, or run as root",
+    errno.ENOTCONN: "the server of a FUSE mount there is dead; unmount it first",
+    errno.ELOOP: "a symbolic link leads to itself; correct it",
+}
+
+
+def _check_writable(role: str, path: Path) -> None:
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        raise RefusedError(str(path), f"{role}: on a read-only filesystem", "choose another directory, or mount with ro")
+    if not os.access(path, os.W_OK, effective_ids=True):
+        raise RefusedError(str(path), f"{role}: no right to write", "get the right to write there, or run as root")
+
+
+def _locate(locator: Locator, path: Path) -> Location:
+    try:
+        return locator.locate(path)
+    except OSError as error:
+        raise RefusedError(str(path), _words(error), "get the right to search the directories above it") from None
+
+
+# -- the work directory -----------------------------------------------------------------------------------------------------
+
+
+def _choose_work(given: Path | None, upper: Path, locator: Locator) -> tuple[Path, list[_Part]]:
+    """The work directory, and its part of the request unless it is yet to be made."""
+    if given is None:
+        path = default_work(upper)
+        if not os.path.lexists(path):
+            _check_writable("directory of the upper", upper.parent)
+            return path, []
+        if path.is_symlink():
+            raise RefusedError(str(path), "default work directory is a symbolic link", "name the work directory (-w, workdir)")
+        given = path
+    path = _check_directory("work", given)
+    _check_writable("work", path)
+    return path, [_Part("work", _locate(locator, path))]
+
+
+def _check_same_mount(upper: _Part, work: Path, locator: Locator) -> None:
+    where = _locate(locator, work if work.exists() else work.parent)
+    if where.mount_id != upper.location.mount_id:
+        # Two bind mounts of one filesystem will not do either: rename(2) does not cross mounts (EXDEV).
+        raise RefusedError(
+            str(work),
+            f"work is not on the same mount as the upper {upper.location.path}",
+            "give a work directory beside the upper (-w, workdir)",
+        )
+
+
+def _check_no_incompat(work: Path) -> None:
+    # The kernel leaves work/incompat/FEATURE (volatile: fs/overlayfs/super.c, ovl_create_volatile_dirty) where a later mount
+    # would be unsafe.
+    incompat = work / "work" / "incompat"
+    try:
+        features = sorted(os.listdir(incompat))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise RefusedError(str(incompat), _words(error), "get the right to read it, or run as root") from None
+    if not features:
+        return
+    if features == ["volatile"]:
+        problem = "the upper was mounted volatile and may have lost data in a crash"
+        remedy = f"use a fresh upper and work, or, if no crash happened since: rm -r {incompat}/volatile"
+    else:
+        problem = f"the upper uses what is not supported here: {', '.join(features)}"
+        remedy = "mount it with the kernel's OverlayFS, or use a fresh upper and work"
+    raise RefusedError(str(incompat), problem, remedy)
+
+
+# -- against each other and against other mounts ---------------------------------------------------------------------------
+
+
+def _check_apart(parts: list[_Part]) -> None:
+    """No part is another one, or lies inside another one."""
+    owners: dict[Key, _Part] = {}
+    for part in parts:
+        for key in part.location.own:
+            other = owners.setdefault(key, part)
+            if other is not part:
+                raise _same(part, other)
+    for part in parts:
+        for key in part.location.above:
+            if key in owners:
+                raise _inside(part, owners[key])
+
+
+def _same(part: _Part, other: _Part) -> MounterError:
+    path = str(part.location.path)
+    if part.role == other.role:
+        return RefusedError(path, f"given twice as {part.role}", "name each layer once")
+    if part.role == "mount point":
+        return RefusedError(path, f"is both the mount point and the {other.role}", "mount on a directory of its own")
+    return RefusedError(path, f"is both {other.role} and {part.role} ({other.location.path})", "use a directory for each")
+
+
+def _inside(inner: _Part, outer: _Part) -> MounterError:
+    remedy = "mount outside of all layers" if "mount point" in (inner.role, outer.role) else "use directories that lie apart"
+    return RefusedError(str(inner.location.path), f"{inner.role} lies inside the {outer.role} {outer.location.path}", remedy)
+
+
+def _check_not_in_overlay(directories: dict[str, Path], mounts: list[Mount]) -> None:
+    """Neither directory is the upper or work of a kernel OverlayFS that this mount namespace shows."""
+    for mount in mounts:
+        if mount.fstype != "overlay":
+            continue
+        used = [word.partition("=")[2] for word in mount.super_options.split(",") if word.startswith(("upperdir=", "workdir="))]
+        for role, path in directories.items():
+            # A relative path is relative to whoever mounted it.
+            if any(os.path.isabs(other) and _is_same_directory(path, Path(other)) for other in used):
+                raise RefusedError(
+                    str(path),
+                    f"{role} is in use by the kernel's overlay on {mount.mount_point}",
+                    "unmount that, or use another directory",
+                )
+
+
+def _is_same_directory(path: Path, other: Path) -> bool:
+    try:
+        return os.path.samefile(path, other)
+    except OSError:  # not there, or of another mount namespace; a directory that is not there yet is in nobody's use
+        return False
+
+
+def _words(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

@@ -1,0 +1,43 @@
+"""Which process is which: a process id alone is used again for another one, with its start time it is not."""
+
+from __future__ import annotations
+
+import os
+import select
+from pathlib import Path
+
+_ENDED_STATES = (b"Z", b"X")  # proc_pid_stat(5): zombie, dead
+
+
+def start_time(pid: int) -> int | None:
+    """When process ``pid`` began, in clock ticks since boot; None if there is none, or one that ended and that nobody has waited
+    for."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The second field is the name in parentheses and may itself hold anything, so the fields are counted from the last ")".
+    fields = stat.rpartition(b")")[2].split()
+    return None if fields[0] in _ENDED_STATES else int(fields[19])
+
+
+def is_running(pid: int, started: int) -> bool:
+    """Whether the process that had ``pid`` and began at ``started`` still runs."""
+    return start_time(pid) == started
+
+
+def wait_for_end(pid: int, started: int, timeout: float) -> bool:
+    """Wait up to ``timeout`` seconds for that process to end; whether it has."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        # Checked after pidfd_open: from here on the descriptor cannot come to mean another process.
+        if not is_running(pid, started):
+            return True
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        return bool(poll.poll(timeout * 1000))
+    finally:
+        os.close(pidfd)

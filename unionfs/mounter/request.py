@@ -1,0 +1,125 @@
+"""A `MountRequest`: all that a mount needs to know, with every default filled in and no contradiction left."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from unionfs.mounter.errors import OptionError
+from unionfs.mounter.options import Dialect, Options
+
+
+@dataclass(frozen=True)
+class MountRequest:
+    """One mount that somebody wants.
+
+    ``lowers[0]`` is on top.  ``work`` is None with an upper where the user named none (`unionfs.mounter.checks` chooses it then).
+    ``flags`` are words of mount(8) that differ from the kernel's defaults (``nosuid``, ``noatime``, ``sync``; ``ro`` has its own
+    field). ``timeout`` is how long the kernel may remember names and attributes, in seconds (None: for ever); ``spin_us`` the
+    time in microseconds that the direct transport busy-waits for a next request (None: its own choice); ``sync`` False: fsync(2)
+    does nothing (volatile); ``log`` the file for warnings (None: `unionfs.mounter.log.default_log`).
+    """
+
+    mountpoint: Path
+    lowers: tuple[Path, ...]
+    upper: Path | None = None
+    work: Path | None = None
+    read_only: bool = False
+    flags: frozenset[str] = frozenset()
+    allow_other: bool = False
+    allow_root: bool = False
+    source: str = "unionfs"
+    transport: str = "direct"
+    data_path: str = "auto"
+    stack_depth: int | None = None
+    spin_us: int | None = None
+    timeout: float | None = None
+    sync: bool = True
+    log: Path | None = None
+
+
+def build_request(
+    options: Options,
+    mountpoint: Path,
+    *,
+    dialect: Dialect = Dialect.UNIONFS,
+    lowers: Sequence[Path] = (),
+    upper: Path | None = None,
+    work: Path | None = None,
+) -> MountRequest:
+    """The request that ``options`` and the directories given beside them (``-l``, ``-u``, ``-w``) make up.
+
+    Raises:
+        OptionError: a directory is given in both ways, there is no lower, or options contradict each other.
+    """
+    if lowers and options.lowers:
+        raise OptionError("lowerdir", "given both as -l and in -o", "give the lowers in one of the two ways")
+    all_lowers = tuple(lowers or options.lowers)
+    if not all_lowers:
+        raise OptionError("lowerdir", "no lower layer given", "give at least one: -l DIRECTORY or -o lowerdir=DIRECTORY")
+    the_upper = _one_of("upperdir", "-u", upper, options.upper)
+    the_work = _one_of("workdir", "-w", work, options.work)
+    if the_work and not the_upper:
+        raise OptionError("workdir", "given without an upper", "add the upper (-u, upperdir), or leave the work directory out")
+    _refuse_contradictions(options, has_upper=the_upper is not None, dialect=dialect)
+
+    switches = {**_default_switches(dialect), **options.switches}
+    settings = dict(options.settings)
+    fsync = settings.pop("fsync", True)
+    return MountRequest(
+        mountpoint=mountpoint,
+        lowers=all_lowers,
+        upper=the_upper,
+        work=the_work,
+        read_only=switches.get("ro", False) or the_upper is None,
+        flags=_flags(switches),
+        allow_other=switches.get("allow_other", False),
+        allow_root=switches.get("allow_root", False),
+        sync=fsync and not switches.get("volatile", False),
+        **settings,
+    )
+
+
+def _one_of(option: str, flag: str, from_flag: Path | None, from_option: Path | None) -> Path | None:
+    if from_flag and from_option:
+        raise OptionError(option, f"given both as {flag} and in -o", "give it once")
+    return from_flag or from_option
+
+
+def _refuse_contradictions(options: Options, *, has_upper: bool, dialect: Dialect) -> None:
+    switches, settings = options.switches, options.settings
+    if settings.get("transport") == "pyfuse3" and settings.get("data_path") == "passthrough":
+        raise OptionError(
+            "data_path=passthrough", "not possible with transport=pyfuse3", "choose transport=direct or data_path=auto"
+        )
+    if switches.get("allow_other") and switches.get("allow_root"):
+        raise OptionError("allow_root", "contradicts allow_other", "give one of the two")
+    if switches.get("volatile") and settings.get("fsync"):
+        raise OptionError("volatile", "contradicts fsync=1", "give one of the two")
+    # mount(8) and container engines write rw whether they know of an upper or not; a person who writes it expects to be able to
+    # write.
+    if dialect is Dialect.UNIONFS and switches.get("ro") is False and not has_upper:
+        raise OptionError("rw", "contradicts a union without an upper", "add an upper (-u, upperdir), or leave rw out")
+
+
+def _default_switches(dialect: Dialect) -> dict[str, bool]:
+    is_root = os.geteuid() == 0
+    if dialect is Dialect.FUSE_OVERLAYFS:
+        # fuse-overlayfs 1.10, main.c: noatime for all; root also suid and allow_other; libfuse adds nodev (and nosuid) where
+        # nobody said dev.
+        return {"atime": False, "dev": False, "suid": is_root, **({"allow_other": True} if is_root else {})}
+    if is_root:
+        return {"allow_other": True}
+    # fusermount3 forces both on users; said here, the options that are shown are those that hold.
+    return {"dev": False, "suid": False}
+
+
+_ON_BY_DEFAULT = ("suid", "dev", "exec", "atime", "diratime")
+_OFF_BY_DEFAULT = ("sync", "dirsync", "relatime", "strictatime")
+
+
+def _flags(switches: dict[str, bool]) -> frozenset[str]:
+    off = {f"no{name}" for name in _ON_BY_DEFAULT if switches.get(name) is False}
+    return frozenset(off | {name for name in _OFF_BY_DEFAULT if switches.get(name)})
