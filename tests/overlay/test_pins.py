@@ -23,11 +23,18 @@ def test_copy_up_of_a_pinned_file_moves_its_name_to_a_new_node_with_the_same_ino
     assert client.union.getattr(new).ino == client.union.getattr(old).ino
     assert client.union.is_stale(old)
     assert not client.union.is_stale(new)
-    assert client.union.notices == [StaleAttributes(old)]
+    assert StaleAttributes(old) in client.union.notices
     assert client.call(client.union.open, new, os.O_RDWR, ROOT).generation == 1
     client.union.write(new, 0, b"UPPER")
     assert (tmp_path / "lower0/f").read_bytes() == b"lower"
     assert (tmp_path / "upper/f").read_bytes() == b"UPPER"
+
+
+def test_kernel_is_told_of_every_object_whose_attributes_a_copy_up_changes(open_union: Open) -> None:
+    client = open_union({"d/f": b"lower"})
+    nodes = [1, client.node("d"), client.node("d/f")]
+    client.chmod("d/f", 0o600)
+    assert {notice.node for notice in client.union.notices} == set(nodes)
 
 
 def test_stale_node_shows_what_its_successor_is(open_union: Open) -> None:

@@ -5,9 +5,10 @@ Layout, from the bottom up:
 ``kinds``              types of directory entries.
 ``fd_pool``            which descriptors stay open.
 ``layer``              the stack, its layers, the real directories in them.
-``overlay_xattrs``     the union's own extended attributes.
+``private_xattrs``     the union's own extended attributes.
 ``listing``            real directories read and laid upon each other; whiteouts and opaque directories.
 ``listing_order``      stable offsets.
+``origin``             where an upper object was copied up from.
 ``ino_map``            inode numbers.
 ``inode``              inodes and dentries.
 ``node_table``         the inodes the kernel knows, and when they go.

@@ -22,7 +22,6 @@ from unionfs.overlay import kinds
 from unionfs.overlay.contents import Contents
 from unionfs.overlay.copy_up import CopyUp
 from unionfs.overlay.inode import Directory, Inode
-from unionfs.overlay.overlay_xattrs import shown_names, stored_name
 from unionfs.overlay.tree import Tree
 
 _SECOND = 10**9
@@ -113,23 +112,23 @@ class Attributes:
 
     def getxattr(self, inode: Inode, name: bytes) -> bytes:
         """Value of an extended attribute."""
-        return os.getxattr(self._tree.path(inode), stored_name(name), follow_symlinks=self._follows(inode))
+        return os.getxattr(self._tree.path(inode), self._tree.xattrs.stored_name(name), follow_symlinks=self._follows(inode))
 
     def setxattr(self, inode: Inode, name: bytes, value: bytes, flags: int) -> None:
         """Set one, after a copy-up if need be."""
-        name = stored_name(name)
+        name = self._tree.xattrs.stored_name(name)
         inode = self._copy_up.copy_up(inode)
         os.setxattr(self._tree.path(inode), name, value, flags, follow_symlinks=self._follows(inode))
 
     def listxattr(self, inode: Inode, privileged: bool) -> list[bytes]:
         """The names; ``trusted.`` ones only for the privileged, as the kernel's own filesystems do."""
         names = os.listxattr(self._tree.path(inode), follow_symlinks=self._follows(inode))
-        shown = shown_names(map(os.fsencode, names))
+        shown = self._tree.xattrs.shown_names(map(os.fsencode, names))
         return shown if privileged else [name for name in shown if not name.startswith(_TRUSTED)]
 
     def removexattr(self, inode: Inode, name: bytes) -> None:
         """Remove one; an object that has it not is not copied up for it."""
-        name = stored_name(name)
+        name = self._tree.xattrs.stored_name(name)
         if not inode.is_upper:
             os.getxattr(self._tree.path(inode), name, follow_symlinks=self._follows(inode))
             inode = self._copy_up.copy_up(inode)

@@ -15,7 +15,7 @@ import stat
 from collections.abc import Callable
 
 from unionfs.filesystem import Blocking, StaleAttributes
-from unionfs.overlay import kinds, overlay_xattrs
+from unionfs.overlay import kinds
 from unionfs.overlay.data_copy import DataCopy
 from unionfs.overlay.fd_pool import close
 from unionfs.overlay.inode import Directory, Inode
@@ -81,26 +81,29 @@ class CopyUp:
         if isinstance(inode, Directory):
             self.upper_of(inode)
             return inode
+        parent: Directory | None = None
+        upper: RealDir | None = None
         if inode.names:
             parent, name = inode.names[0]
             upper = self.upper_of(parent)
         else:
             self._tree.work  # noqa: B018
-            upper = None
         lower = self._tree.stat(inode)
         if inode.kind == kinds.REG:
             upper_fd, copied = self._copy_file(inode, upper, lower, with_data)
         else:
             upper_fd, copied = -1, self._copy_special(inode, upper, lower)
         self.count += 1
-        if upper is not None and parent.upper_names is not None:
+        if parent is not None and parent.upper_names is not None:
             parent.upper_names[name] = RealName(inode.kind, copied.st_ino)
+        self._tell_changed(inode, parent)
         moved = self._move(inode, upper, upper_fd)
         if lower.st_nlink > 1:
             # Of several names of a lower file only this one was copied up: it is another file now, with a number of its own.
             moved.ino = self._tree.inos.shown(copied.st_dev, copied.st_ino)
-        else:
+        elif not inode.has_origin:
             self._tree.copied_up_inos[copied.st_ino] = moved.ino
+        moved.has_origin = inode.has_origin
         return moved
 
     # -- directories ------------------------------------------------------------------------------------------------------
@@ -113,7 +116,10 @@ class CopyUp:
         source = tree.path(directory)
         with work.staged(work.new_name()) as staged:
             os.mkdir(staged, 0o700, dir_fd=work.fd)
-            copy_metadata(source, b"/proc/self/fd/%d/%s" % (work.fd, staged), st)
+            target = b"/proc/self/fd/%d/%s" % (work.fd, staged)
+            copy_metadata(tree, source, target, st)
+            tree.mark_impure(parent)
+            tree.xattrs.set_origin(target, tree.origins.of(tree.dir_fd(directory.lowers[0]), b"", st.st_dev), follow=False)
             real_ino = os.stat(staged, dir_fd=work.fd, follow_symlinks=False).st_ino
             self._install(parent.upper, lambda fd: os.rename(staged, name, src_dir_fd=work.fd, dst_dir_fd=fd))
         directory.upper = RealDir(tree.upper_layer, parent.upper, name)
@@ -121,6 +127,7 @@ class CopyUp:
         if parent.upper_names is not None:
             parent.upper_names[name] = RealName(kinds.DIR, real_ino)
         self.count += 1
+        self._tell_changed(directory, parent)
 
     # -- files ------------------------------------------------------------------------------------------------------------
 
@@ -128,8 +135,10 @@ class CopyUp:
         """Copy a regular file; the descriptor of the copy, and its attributes."""
         staged = self._staged_file(inode, st.st_size if with_data else 0)
         try:
-            copy_metadata(self._tree.path(inode), b"/proc/self/fd/%d" % staged.fd, st, is_open=True)
+            target = b"/proc/self/fd/%d" % staged.fd
+            copy_metadata(self._tree, self._tree.path(inode), target, st, is_open=True)
             if upper is not None:
+                self._set_origin(inode, target, st, is_open=True)
                 _, name = inode.names[0]
                 self._install(upper, lambda fd: staged.install(fd, name))
             return staged.fd, os.fstat(staged.fd)
@@ -169,16 +178,32 @@ class CopyUp:
                 os.symlink(target, staged, dir_fd=work.fd)
             else:
                 os.mknod(staged, stat.S_IFMT(st.st_mode) | 0o600, st.st_rdev, dir_fd=work.fd)
-            copy_metadata(tree.path(inode), b"/proc/self/fd/%d/%s" % (work.fd, staged), st)
+            copy_metadata(tree, tree.path(inode), b"/proc/self/fd/%d/%s" % (work.fd, staged), st)
             if upper is None:
                 inode.orphan_fd = os.open(staged, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=work.fd)
                 return os.fstat(inode.orphan_fd)
+            self._set_origin(inode, b"/proc/self/fd/%d/%s" % (work.fd, staged), st)
             copied = os.stat(staged, dir_fd=work.fd, follow_symlinks=False)
             _, name = inode.names[0]
             self._install(upper, lambda fd: os.rename(staged, name, src_dir_fd=work.fd, dst_dir_fd=fd))
             return copied
 
+    def _set_origin(self, inode: Inode, target: bytes, st: os.stat_result, is_open: bool = False) -> None:
+        """Note where ``target`` comes from; not where that has several names, because only one of them moves to the upper."""
+        if st.st_nlink > 1:
+            return
+        tree = self._tree
+        tree.mark_impure(inode.names[0][0])
+        value = tree.origins.of(tree.dir_fd(inode.place), inode.place_name, st.st_dev)
+        inode.has_origin = tree.xattrs.set_origin(target, value, follow=is_open)
+
     # -- all kinds --------------------------------------------------------------------------------------------------------
+
+    def _tell_changed(self, inode: Inode, parent: Directory | None) -> None:
+        """The kernel remembers attributes that a copy-up changes: ctime and blocks of the object, ctime and size of its parent."""
+        self._notices.append(StaleAttributes(inode.node))
+        if parent is not None:
+            self._notices.append(StaleAttributes(parent.node))
 
     def _install(self, upper: RealDir, install: Callable[[int], None]) -> None:
         """Run ``install`` on the descriptor of ``upper`` and give that its times back: for the user nothing has changed in it."""
@@ -214,16 +239,16 @@ class CopyUp:
         return successor
 
 
-def copy_metadata(source: bytes, target: bytes, st: os.stat_result, is_open: bool = False) -> None:
+def copy_metadata(tree: Tree, source: bytes, target: bytes, st: os.stat_result, is_open: bool = False) -> None:
     """Give ``target`` owner, extended attributes, mode and times; ``is_open``: it is the path of an open file in /proc."""
     os.chown(target, st.st_uid, st.st_gid, follow_symlinks=is_open)
-    _copy_xattrs(source, target, is_open)
+    _copy_xattrs(tree, source, target, is_open)
     if not stat.S_ISLNK(st.st_mode):
         os.chmod(target, stat.S_IMODE(st.st_mode))
     os.utime(target, ns=(st.st_atime_ns, st.st_mtime_ns), follow_symlinks=is_open)
 
 
-def _copy_xattrs(source: bytes, target: bytes, follow_target: bool) -> None:
+def _copy_xattrs(tree: Tree, source: bytes, target: bytes, follow_target: bool) -> None:
     try:
         names = [os.fsencode(name) for name in os.listxattr(source, follow_symlinks=False)]
     except OSError as error:
@@ -231,7 +256,7 @@ def _copy_xattrs(source: bytes, target: bytes, follow_target: bool) -> None:
             return
         raise
     for name in names:
-        if overlay_xattrs.is_private(name):
+        if tree.xattrs.is_private(name):
             continue
         value = os.getxattr(source, name, follow_symlinks=False)
         try:

@@ -15,7 +15,6 @@ from unionfs.overlay.copy_up import CopyUp
 from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.layer import RealDir
 from unionfs.overlay.listing import DOT_WHITEOUT, RealName, kind_of
-from unionfs.overlay.overlay_xattrs import make_opaque
 from unionfs.overlay.tree import Tree
 
 Make = Callable[[int, bytes], None]
@@ -88,6 +87,8 @@ class Creation:
             else:
                 os.link(inode.place_name, made, src_dir_fd=source_fd, dst_dir_fd=dir_fd, follow_symlinks=False)
 
+        if inode.has_origin:
+            tree.mark_impure(parent)
         if tree.has_whiteout(parent, name):
             with tree.work.staged(tree.work.new_name()) as staged:
                 make(tree.work.fd, staged)
@@ -131,7 +132,7 @@ class Creation:
             make(cradle_fd, staged)
             st = _own(cradle_fd, staged, caller, upper_fd)
             if stat.S_ISDIR(mode):
-                make_opaque(b"/proc/self/fd/%d/%s" % (cradle_fd, staged))
+                self._tree.xattrs.make_opaque(b"/proc/self/fd/%d/%s" % (cradle_fd, staged))
                 # Only an exchange puts a directory where something else is; the whiteout goes with the staged name.
                 renameat2(cradle_fd, staged, upper_fd, name, RENAME_EXCHANGE)
             else:

@@ -72,12 +72,15 @@ class DirectoryListing:
         if above is None:
             assert below is not None
             return tree.inos.shown(directory.lowers[below.places[0]].layer.device, below.ino)
-        if above.kind == kinds.DIR and below is not None and below.kind == kinds.DIR:
-            return self._merged_ino(directory, name)
+        if above.kind == kinds.DIR:
+            # A merged directory has the number of its lower part, unless the upper one is opaque: only a look at it tells.
+            if below is not None and below.kind == kinds.DIR:
+                return self._looked_up_ino(directory, name)
+        elif directory.impure:
+            return self._looked_up_ino(directory, name)
         return tree.copied_up_inos.get(above.ino) or tree.inos.shown(tree.upper_layer.device, above.ino)
 
-    def _merged_ino(self, directory: Directory, name: bytes) -> int:
-        """A merged directory has the number of its lower part, unless the upper one is opaque: only a look at it tells."""
+    def _looked_up_ino(self, directory: Directory, name: bytes) -> int:
         inode = self._tree.must_find(directory, name)
         if inode.nlookup == 0:
             self._tree.nodes.release(inode)

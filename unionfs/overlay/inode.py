@@ -25,6 +25,7 @@ class Inode:
         fd, fd_writable, recent: the descriptor for reading and writing, see `unionfs.overlay.fd_pool`.
         pins: how many passthrough opens the kernel has of the real file.
         hard_link_ino: its key in `NodeTable.hard_links`, 0 if it is not there.
+        has_origin: whether the upper object has the attribute ``origin``.
         copying: the copy-up of its data that is under way.
         successor: set once a copy-up had to leave this node behind (it was pinned): what now stands for it.
         predecessor: the node left behind, as long as the kernel knows it.
@@ -35,6 +36,7 @@ class Inode:
         "fd",
         "fd_writable",
         "hard_link_ino",
+        "has_origin",
         "ino",
         "kind",
         "names",
@@ -63,6 +65,7 @@ class Inode:
         self.recent = False
         self.pins = 0
         self.hard_link_ino = 0
+        self.has_origin = False
         self.copying: DataCopy | None = None
         self.successor: Inode | None = None
         self.predecessor: Inode | None = None
@@ -83,10 +86,11 @@ class Directory(Inode):
         writes there.
         lower_names: what ``lowers`` show; None until needed; never changes.
         children: the inodes known by name.
+        impure: whether ``upper`` is marked as possibly holding objects with an origin; known once ``upper_names`` is.
         order: in what order and with which offsets it is listed; None until it is.
     """
 
-    __slots__ = ("children", "lower_names", "lowers", "order", "upper", "upper_names")
+    __slots__ = ("children", "impure", "lower_names", "lowers", "order", "upper", "upper_names")
 
     def __init__(self, node: int, ino: int, upper: RealDir | None, lowers: tuple[RealDir, ...]) -> None:
         top = upper or lowers[0]
@@ -96,6 +100,7 @@ class Directory(Inode):
         self.upper_names: dict[bytes, RealName] | None = None
         self.lower_names: dict[bytes, LowerName] | None = None
         self.children: dict[bytes, Inode] = {}
+        self.impure = False
         self.order: ListingOrder | None = None
 
     @property

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from unionfs.overlay import kinds
 from unionfs.overlay.fd_pool import FdPool
 from unionfs.overlay.layer import RealDir
-from unionfs.overlay.overlay_xattrs import HAS_XATTR_WHITEOUTS, HIDES_ALL, is_xattr_whiteout, opaque_value
+from unionfs.overlay.private_xattrs import HAS_XATTR_WHITEOUTS, HIDES_ALL, PrivateXattrs
 
 DOT_WHITEOUT = b".wh."
 """Names that begin so are whiteouts in the AUFS (and fuse-overlayfs) format: ``.wh.NAME`` hides NAME below.  They are read."""
@@ -36,19 +36,19 @@ class LowerName(NamedTuple):
     places: tuple[int, ...]
 
 
-def read_names(real: RealDir, pool: FdPool) -> dict[bytes, RealName]:
+def read_names(real: RealDir, pool: FdPool, xattrs: PrivateXattrs) -> dict[bytes, RealName]:
     """All names of one real directory, with its whiteouts (type `kinds.WHT`), the ``.wh.`` ones as they are."""
     fd = real.open(pool)
-    has_xattr_whiteouts = opaque_value(fd) == HAS_XATTR_WHITEOUTS
+    whiteout_xattrs = xattrs if xattrs.opaque(fd) == HAS_XATTR_WHITEOUTS else None
     names: dict[bytes, RealName] = {}
     # By the path in /proc and not by the descriptor, because only then scandir gives bytes.
     with os.scandir(b"/proc/self/fd/%d" % fd) as entries:
         for entry in entries:
-            names[entry.name] = RealName(_kind(entry, fd, has_xattr_whiteouts), entry.inode())
+            names[entry.name] = RealName(_kind(entry, fd, whiteout_xattrs), entry.inode())
     return names
 
 
-def _kind(entry: os.DirEntry[bytes], dir_fd: int, has_xattr_whiteouts: bool) -> int:
+def _kind(entry: os.DirEntry[bytes], dir_fd: int, whiteout_xattrs: PrivateXattrs | None) -> int:
     # is_dir() and the like answer from d_type, without a system call.
     if entry.is_dir(follow_symlinks=False):
         return kinds.DIR
@@ -56,9 +56,9 @@ def _kind(entry: os.DirEntry[bytes], dir_fd: int, has_xattr_whiteouts: bool) -> 
         return kinds.LNK
     if not entry.is_file(follow_symlinks=False):
         return kind_of(os.stat(entry.name, dir_fd=dir_fd, follow_symlinks=False))
-    if has_xattr_whiteouts and is_xattr_whiteout(dir_fd, entry.name) and entry.stat(follow_symlinks=False).st_size == 0:
-        return kinds.WHT
-    return kinds.REG
+    if whiteout_xattrs is None or not whiteout_xattrs.is_whiteout(dir_fd, entry.name):
+        return kinds.REG
+    return kinds.WHT if entry.stat(follow_symlinks=False).st_size == 0 else kinds.REG
 
 
 def kind_of(st: os.stat_result) -> int:
@@ -67,14 +67,14 @@ def kind_of(st: os.stat_result) -> int:
     return kinds.WHT if kind == kinds.CHR and st.st_rdev == kinds.WHITEOUT_RDEV else kind
 
 
-def merge(lowers: tuple[RealDir, ...], pool: FdPool) -> dict[bytes, LowerName]:
+def merge(lowers: tuple[RealDir, ...], pool: FdPool, xattrs: PrivateXattrs) -> dict[bytes, LowerName]:
     """What the lower part of a directory shows: every name once, from the topmost layer that has it, unless it is hidden
     there."""
     merged: dict[bytes, LowerName] = {}
     # Names that no deeper layer adds anything to: hidden by a whiteout, or a file on top.
     finished: set[bytes] = set()
     for place, real in enumerate(lowers):
-        names = read_names(real, pool)
+        names = read_names(real, pool, xattrs)
         hidden = set(dot_whiteouts(names))
         for name, (kind, ino) in names.items():
             if name in finished or name.startswith(DOT_WHITEOUT):
@@ -99,10 +99,10 @@ def dot_whiteouts(names: dict[bytes, RealName]) -> Iterator[bytes]:
     return (name[len(DOT_WHITEOUT) :] for name in names if name.startswith(DOT_WHITEOUT) and not name.startswith(_DOT_RESERVED))
 
 
-def hides_all_below(real: RealDir, pool: FdPool) -> bool:
+def hides_all_below(real: RealDir, pool: FdPool, xattrs: PrivateXattrs) -> bool:
     """Whether a directory is opaque: nothing below it is merged with it."""
     fd = real.open(pool)
-    if opaque_value(fd) == HIDES_ALL:
+    if xattrs.opaque(fd) == HIDES_ALL:
         return True
     try:
         os.stat(DOT_OPAQUE, dir_fd=fd, follow_symlinks=False)

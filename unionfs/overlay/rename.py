@@ -15,7 +15,6 @@ from unionfs.overlay.copy_up import CopyUp, copy_metadata
 from unionfs.overlay.fd_pool import close
 from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.listing import DOT_WHITEOUT, RealName
-from unionfs.overlay.overlay_xattrs import make_opaque
 from unionfs.overlay.removal import WHITEOUT, forget_name, keep_reachable
 from unionfs.overlay.tree import Tree
 
@@ -80,11 +79,13 @@ class Rename:
         leaves_whiteout = tree.has_lower(old.parent, old.name)
         is_directory = isinstance(inode, Directory)
         if is_directory and tree.has_lower(new.parent, new.name):
-            make_opaque(tree.path(inode))
+            tree.xattrs.make_opaque(tree.path(inode))
         if isinstance(new.inode, Directory):
             self._empty(new.inode, new_fd, new.name)
         if new.inode is not None:
             keep_reachable(tree, new.inode, new.parent, new.name)
+        if inode.has_origin:
+            tree.mark_impure(new.parent)
         over_whiteout = tree.has_whiteout(new.parent, new.name)
         if over_whiteout and (is_directory or leaves_whiteout):
             # The whiteout that is in the way moves to the old name: it is wanted there, or can be removed there.
@@ -141,8 +142,8 @@ class Rename:
             os.mkdir(staged, 0o700, dir_fd=work.fd)
             path = b"/proc/self/fd/%d/%s" % (work.fd, staged)
             # A crash after the exchange leaves this one in view, so it must look like the one it replaces.
-            copy_metadata(self._tree.path(directory), path, self._tree.stat(directory))
-            make_opaque(path)
+            copy_metadata(self._tree, self._tree.path(directory), path, self._tree.stat(directory))
+            self._tree.xattrs.make_opaque(path)
             renameat2(work.fd, staged, parent_fd, name, RENAME_EXCHANGE)
         close(directory.upper)
         directory.upper_names, directory.lower_names = {}, {}
@@ -161,8 +162,10 @@ class Rename:
         old.inode = one = self._copy_up.copy_up(one)
         new.inode = other = self._copy_up.copy_up(other)
         for inode, target in ((one, new), (other, old)):
+            if inode.has_origin:
+                tree.mark_impure(target.parent)
             if isinstance(inode, Directory) and tree.has_lower(target.parent, target.name):
-                make_opaque(tree.path(inode))
+                tree.xattrs.make_opaque(tree.path(inode))
         renameat2(old_fd, old.name, new_fd, new.name, RENAME_EXCHANGE)
         tree.nodes.detach(one, old.parent, old.name)
         tree.nodes.detach(other, new.parent, new.name)

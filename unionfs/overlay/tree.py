@@ -13,7 +13,8 @@ from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.layer import Layer, RealDir, Stack, open_lower, open_upper
 from unionfs.overlay.listing import DOT_OPAQUE, DOT_WHITEOUT, RealName, dot_whiteouts, hides_all_below, merge, read_names
 from unionfs.overlay.node_table import NodeTable
-from unionfs.overlay.overlay_xattrs import make_opaque
+from unionfs.overlay.origin import Origins
+from unionfs.overlay.private_xattrs import PrivateXattrs
 from unionfs.overlay.work_dir import WorkDir
 
 _log = logging.getLogger("unionfs.overlay")
@@ -24,6 +25,7 @@ class Tree:
 
     def __init__(self, stack: Stack, pool_limit: int | None = None) -> None:
         self.pool = FdPool(pool_limit)
+        self.xattrs = PrivateXattrs()
         self.nodes = NodeTable()
         self.lowers: list[Layer] = []
         self.upper: Layer | None = None
@@ -36,7 +38,9 @@ class Tree:
         top = self.upper or self.lowers[0]
         self.inos = InoMap(os.fstat(top.root.fd).st_dev)
         self.copied_up_inos: dict[int, int] = {}
-        """Inode numbers shown for upper files that were copied up in this mount, by their real one."""
+        """Inode numbers shown for upper files that were copied up in this mount and could not be given an origin, by their real
+        one."""
+        self.origins = Origins(self.lowers)
         upper_root = self.upper.root if self.upper else None
         self.root = self.new_directory(upper_root, tuple(layer.root for layer in self.lowers))
 
@@ -110,12 +114,13 @@ class Tree:
             directory.lower_names, directory.upper_names = {}, {}
             return
         if directory.lower_names is None:
-            directory.lower_names = merge(directory.lowers, self.pool)
+            directory.lower_names = merge(directory.lowers, self.pool, self.xattrs)
         if directory.upper_names is None:
-            directory.upper_names = self._read_upper(directory.upper) if directory.upper is not None else {}
+            directory.upper_names = self._read_upper(directory, directory.upper) if directory.upper is not None else {}
 
-    def _read_upper(self, upper: RealDir) -> dict[bytes, RealName]:
-        names = read_names(upper, self.pool)
+    def _read_upper(self, directory: Directory, upper: RealDir) -> dict[bytes, RealName]:
+        directory.impure = self.xattrs.is_impure(self.dir_fd(upper))
+        names = read_names(upper, self.pool, self.xattrs)
         foreign = [name for name in names if name.startswith(DOT_WHITEOUT)]
         if foreign and self._work is not None:
             self._convert_dot_whiteouts(upper, names)
@@ -132,10 +137,10 @@ class Tree:
                 self.work.install_whiteout(fd, hidden)
                 names[hidden] = RealName(kinds.WHT, 0)
             elif above.kind == kinds.DIR:
-                make_opaque(b"/proc/self/fd/%d/%s" % (fd, hidden))
+                self.xattrs.make_opaque(b"/proc/self/fd/%d/%s" % (fd, hidden))
             os.unlink(DOT_WHITEOUT + hidden, dir_fd=fd)
         if DOT_OPAQUE in names:
-            make_opaque(b"/proc/self/fd/%d" % fd)
+            self.xattrs.make_opaque(b"/proc/self/fd/%d" % fd)
             os.unlink(DOT_OPAQUE, dir_fd=fd)
 
     def kind(self, directory: Directory, name: bytes) -> int | None:
@@ -216,7 +221,7 @@ class Tree:
             child: Inode = self._find_upper_directory(directory, name, places, st)
         else:
             known = self.nodes.hard_links.get(st.st_ino) if st.st_nlink > 1 else None
-            child = known or self.new_upper_inode(upper, name, real.kind, st)
+            child = known or self._copied_up_inode(directory, name, real.kind, st)
             if child.orphan_fd >= 0:
                 self.adopt(child, upper, name)
             elif known is None and st.st_nlink > 1:
@@ -224,9 +229,28 @@ class Tree:
         self.nodes.attach(child, directory, name)
         return child, st
 
+    def _copied_up_inode(self, directory: Directory, name: bytes, kind: int, st: os.stat_result) -> Inode:
+        """An inode for an upper object that may have an origin: then it keeps the number of that."""
+        assert directory.upper is not None
+        inode = self.new_upper_inode(directory.upper, name, kind, st)
+        if directory.impure:
+            value = self.xattrs.origin(b"/proc/self/fd/%d/%s" % (self.dir_fd(directory.upper), name))
+            origin = self.origins.find(value)
+            inode.has_origin = bool(value)
+            # Of a lower file with several names each copied-up one is a file of its own, with its own number.
+            if origin is not None and origin.nlink == 1:
+                inode.ino = self.inos.shown(origin.device, origin.ino)
+        return inode
+
+    def mark_impure(self, directory: Directory) -> None:
+        """``directory``, which is in the upper layer, is about to hold an object with an origin."""
+        if not directory.impure:
+            assert directory.upper is not None
+            directory.impure = self.xattrs.set_impure(self.dir_fd(directory.upper))
+
     def _find_upper_directory(self, directory: Directory, name: bytes, places: tuple[int, ...], st: os.stat_result) -> Directory:
         real = RealDir(self.upper_layer, directory.upper, name)
-        if not places or hides_all_below(real, self.pool):
+        if not places or hides_all_below(real, self.pool, self.xattrs):
             return self.new_directory(real, (), st)
         lowers = self._merged_lowers(directory, name, places)
         lower = os.stat(name, dir_fd=self.dir_fd(directory.lowers[places[0]]), follow_symlinks=False)
@@ -237,7 +261,7 @@ class Tree:
         for place in places:
             parent = directory.lowers[place]
             merged.append(RealDir(parent.layer, parent, name))
-            if len(places) > len(merged) and hides_all_below(merged[-1], self.pool):
+            if len(places) > len(merged) and hides_all_below(merged[-1], self.pool, self.xattrs):
                 break
         return tuple(merged)
 

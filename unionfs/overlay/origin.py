@@ -1,0 +1,94 @@
+"""Origins: which lower object an upper one was copied up from, so that its inode number stays over remounts.
+
+The format is ``struct ovl_fb`` of fs/overlayfs/overlayfs.h: a file handle (name_to_handle_at(2)) with a header of
+version 0, magic 0xfb, length of the whole, flags (byte order), handle type, and the UUID of the filesystem.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import struct
+import sys
+from typing import NamedTuple
+
+from unionfs.linux.handles import AT_EMPTY_PATH, name_to_handle_at, open_by_handle_at
+from unionfs.linux.uuid import NO_UUID, filesystem_uuid
+from unionfs.overlay.layer import Layer
+
+_HEADER = struct.Struct("<BBBBB16s")
+_VERSION = 0
+_MAGIC = 0xFB
+_FLAG_BIG_ENDIAN = 0x01
+_FLAG_ANY_ENDIAN = 0x02
+_FLAG_PATH_IS_UPPER = 0x04
+_ENDIAN_FLAG = _FLAG_BIG_ENDIAN if sys.byteorder == "big" else 0
+_LONGEST = 255
+_GONE = (errno.ESTALE, errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.ELOOP)
+
+UNKNOWN = b""
+"""The value that says: copied up, but from where cannot be told."""
+
+
+class Found(NamedTuple):
+    """The lower object an origin means."""
+
+    device: int
+    ino: int
+    nlink: int
+
+
+class Origins:
+    """Writes and reads origins of one stack."""
+
+    def __init__(self, lowers: list[Layer]) -> None:
+        self._roots = [(layer.root.fd, filesystem_uuid(layer.root.fd)) for layer in lowers]
+        self._uuids = {layer.device: uuid for layer, (_, uuid) in zip(lowers, self._roots, strict=True)}
+
+    def of(self, dir_fd: int, name: bytes, device: int) -> bytes:
+        """The origin value for the lower object ``name`` in ``dir_fd`` (empty name: that itself) on ``device``."""
+        try:
+            kind, fid = name_to_handle_at(dir_fd, name, 0 if name else AT_EMPTY_PATH)
+        except OSError as error:
+            if error.errno in (errno.EOPNOTSUPP, errno.EOVERFLOW):
+                return UNKNOWN
+            raise
+        length = _HEADER.size + len(fid)
+        if not 0 <= kind <= 0xFF or length > _LONGEST:
+            return UNKNOWN
+        return _HEADER.pack(_VERSION, _MAGIC, length, _ENDIAN_FLAG, kind, self._uuids.get(device, NO_UUID)) + fid
+
+    def find(self, value: bytes) -> Found | None:
+        """The lower object that an origin value means; None where it cannot be told: another filesystem or byte order, an object
+        that is gone, or no right to open by handle."""
+        decoded = _decode(value)
+        if decoded is None:
+            return None
+        kind, uuid, fid = decoded
+        for root_fd, root_uuid in self._roots:
+            if uuid not in (root_uuid, NO_UUID):
+                continue
+            with contextlib.suppress(OSError):
+                return _stat_handle(root_fd, kind, fid)
+        return None
+
+
+def _decode(value: bytes) -> tuple[int, bytes, bytes] | None:
+    if len(value) <= _HEADER.size:
+        return None
+    version, magic, length, flags, kind, uuid = _HEADER.unpack_from(value)
+    if version != _VERSION or magic != _MAGIC or length != len(value) or flags & _FLAG_PATH_IS_UPPER:
+        return None
+    if not flags & _FLAG_ANY_ENDIAN and flags & _FLAG_BIG_ENDIAN != _ENDIAN_FLAG:
+        return None
+    return kind, uuid, value[_HEADER.size :]
+
+
+def _stat_handle(root_fd: int, kind: int, fid: bytes) -> Found:
+    fd = open_by_handle_at(root_fd, kind, fid, os.O_PATH | os.O_CLOEXEC)
+    try:
+        st = os.fstat(fd)
+    finally:
+        os.close(fd)
+    return Found(st.st_dev, st.st_ino, st.st_nlink)

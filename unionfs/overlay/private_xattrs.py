@@ -1,0 +1,136 @@
+"""The union's own extended attributes: names, values, and how they are hidden.
+
+Source of the format: Documentation/filesystems/overlayfs.rst and fs/overlayfs/{xattrs,util,namei}.c of Linux.  What the kernel
+writes is read here and the other way round.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable
+
+_ESCAPE = b"overlay."
+_LONGEST_NAME = 255
+
+HIDES_ALL = b"y"
+"""Value of ``opaque``: nothing below this directory is merged with it."""
+HAS_XATTR_WHITEOUTS = b"x"
+"""Value of ``opaque``: the directory may hold whiteouts that are empty files with the attribute ``whiteout``."""
+
+_ABSENT = (errno.ENODATA, errno.EOPNOTSUPP, errno.EPERM, errno.EACCES)
+_CANNOT_HOLD = (errno.EOPNOTSUPP, errno.EPERM)
+_YES = b"y"
+
+
+class PrivateXattrs:
+    """The attributes of one namespace.  Paths are such under /proc/self/fd; a last component that is a symbolic link is not
+    followed unless the path is that of an open descriptor itself (``follow``).
+
+    Attributes:
+        prefix: what all the names begin with.
+        is_user: whether they lie in ``user.``, where symbolic links and special files can have none.
+    """
+
+    def __init__(self, user: bool = False) -> None:
+        """``user``: use ``user.overlay.`` (option ``userxattr``, for those who may not write ``trusted.overlay.``)."""
+        self.is_user = user
+        self.prefix = b"user.overlay." if user else b"trusted.overlay."
+        self._opaque = self.prefix + b"opaque"
+        self._whiteout = self.prefix + b"whiteout"
+        self._origin = self.prefix + b"origin"
+        self._impure = self.prefix + b"impure"
+        self._redirect = self.prefix + b"redirect"
+        self._escaped = self.prefix + _ESCAPE
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def opaque(self, dir_fd: int) -> bytes:
+        """Value of ``opaque`` of an open directory; empty if it has none."""
+        return self._get(b"/proc/self/fd/%d" % dir_fd, self._opaque, follow=True)
+
+    def is_whiteout(self, dir_fd: int, name: bytes) -> bool:
+        """Whether the empty regular file ``name`` is a whiteout (any value counts)."""
+        try:
+            os.getxattr(b"/proc/self/fd/%d/%s" % (dir_fd, name), self._whiteout, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return False
+            raise
+        return True
+
+    def origin(self, path: bytes) -> bytes:
+        """Value of ``origin``; empty if there is none, or if it says no more than that there was one."""
+        return self._get(path, self._origin)
+
+    def is_impure(self, dir_fd: int) -> bool:
+        """Whether a directory may hold objects with an origin."""
+        return self._get(b"/proc/self/fd/%d" % dir_fd, self._impure, follow=True) == _YES
+
+    def redirect(self, dir_fd: int) -> bytes:
+        """Value of ``redirect`` of an open directory; empty if it has none."""
+        return self._get(b"/proc/self/fd/%d" % dir_fd, self._redirect, follow=True)
+
+    def _get(self, path: bytes, name: bytes, follow: bool = False) -> bytes:
+        try:
+            return os.getxattr(path, name, follow_symlinks=follow)
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return b""
+            raise
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    def make_opaque(self, path: bytes) -> None:
+        """Mark a directory opaque."""
+        os.setxattr(path, self._opaque, HIDES_ALL)
+
+    def set_redirect(self, path: bytes, value: bytes) -> None:
+        """Let a directory be merged with what the layers below have at ``value``."""
+        os.setxattr(path, self._redirect, value)
+
+    def set_origin(self, path: bytes, value: bytes, follow: bool) -> bool:
+        """Note where an object was copied up from; false where the object can have no such attribute (best effort, as in
+        OverlayFS)."""
+        return self._try_set(path, self._origin, value, follow)
+
+    def set_impure(self, dir_fd: int) -> bool:
+        """Mark a directory that is to hold an object with an origin; false where it can have no such attribute."""
+        return self._try_set(b"/proc/self/fd/%d" % dir_fd, self._impure, _YES, follow=True)
+
+    @staticmethod
+    def _try_set(path: bytes, name: bytes, value: bytes, follow: bool) -> bool:
+        try:
+            os.setxattr(path, name, value, follow_symlinks=follow)
+        except OSError as error:
+            if error.errno in _CANNOT_HOLD:
+                return False
+            raise
+        return True
+
+    # -- what users see -----------------------------------------------------------------------------------------------
+
+    def stored_name(self, name: bytes) -> bytes:
+        """The name under which a layer holds what a user calls ``name``: one of the union's own gets one more ``overlay.``, so
+        that unions can be nested.  EOPNOTSUPP where that gets too long."""
+        if not name.startswith(self.prefix):
+            return name
+        stored = self._escaped + name[len(self.prefix) :]
+        if len(stored) > _LONGEST_NAME:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        return stored
+
+    def shown_names(self, names: Iterable[bytes]) -> list[bytes]:
+        """What listxattr(2) shows of the names that a layer holds: the union's own left out, escaped ones as the user wrote
+        them."""
+        shown = []
+        for name in names:
+            if not name.startswith(self.prefix):
+                shown.append(name)
+            elif name.startswith(self._escaped):
+                shown.append(self.prefix + name[len(self._escaped) :])
+        return shown
+
+    def is_private(self, name: bytes) -> bool:
+        """Whether a stored name is the union's own, so that a copy-up leaves it behind."""
+        return name.startswith(self.prefix) and not name.startswith(self._escaped)
