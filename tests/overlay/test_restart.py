@@ -11,6 +11,7 @@ import pytest
 from tests.overlay.client import ROOT
 from tests.overlay.conftest import Open
 from unionfs.filesystem import SET_MODE, Blocking, Changes
+from unionfs.overlay import Options
 
 
 def test_second_writer_joins_the_copy_up_that_runs(open_union: Open, tmp_path: Path) -> None:
@@ -87,7 +88,7 @@ def test_fsync_waits_in_another_thread_and_its_result_is_the_reply(open_union: O
 
 
 def test_fsync_of_a_volatile_union_does_nothing(open_union: Open) -> None:
-    client = open_union({}, sync=False)
+    client = open_union({}, options=Options(sync=False))
     client.write("f", b"data")
     client.union.fsync(client.node("f"), datasync=False)
     assert client.blocked == 0

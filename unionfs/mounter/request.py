@@ -9,6 +9,7 @@ from pathlib import Path
 
 from unionfs.mounter.errors import OptionError
 from unionfs.mounter.options import Dialect, Options
+from unionfs.overlay.options import RedirectDir
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class MountRequest:
     ``flags`` are words of mount(8) that differ from the kernel's defaults (``nosuid``, ``noatime``, ``sync``; ``ro`` has its own
     field). ``timeout`` is how long the kernel may remember names and attributes, in seconds (None: for ever); ``spin_us`` the
     time in microseconds that the direct transport busy-waits for a next request (None: its own choice); ``sync`` False: fsync(2)
-    does nothing (volatile); ``log`` the file for warnings (None: `unionfs.mounter.log.default_log`).
+    does nothing (volatile); ``redirect_dir`` as in `unionfs.overlay.options.Options`; ``log`` the file for warnings (None: `unionfs.mounter.log.default_log`).
     """
 
     mountpoint: Path
@@ -37,6 +38,7 @@ class MountRequest:
     spin_us: int | None = None
     timeout: float | None = None
     sync: bool = True
+    redirect_dir: RedirectDir = "on"
     log: Path | None = None
 
 
@@ -77,6 +79,7 @@ def build_request(
         flags=_flags(switches),
         allow_other=switches.get("allow_other", False),
         allow_root=switches.get("allow_root", False),
+        redirect_dir=settings.pop("redirect_dir", _default_redirect_dir(dialect)),
         sync=fsync and not switches.get("volatile", False),
         **settings,
     )
@@ -102,6 +105,11 @@ def _refuse_contradictions(options: Options, *, has_upper: bool, dialect: Dialec
     # write.
     if dialect is Dialect.UNIONFS and switches.get("ro") is False and not has_upper:
         raise OptionError("rw", "contradicts a union without an upper", "add an upper (-u, upperdir), or leave rw out")
+
+
+def _default_redirect_dir(dialect: Dialect) -> RedirectDir:
+    # Container engines make a layer of the upper directory alone, where a redirected directory is not all there is of it.
+    return "off" if dialect is Dialect.FUSE_OVERLAYFS else "on"
 
 
 def _default_switches(dialect: Dialect) -> dict[str, bool]:

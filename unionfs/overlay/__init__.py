@@ -2,6 +2,7 @@
 
 Layout, from the bottom up:
 
+``options``            what a user may choose.
 ``kinds``              types of directory entries.
 ``fd_pool``            which descriptors stay open.
 ``layer``              the stack, its layers, the real directories in them.
@@ -10,6 +11,7 @@ Layout, from the bottom up:
 ``listing_order``      stable offsets.
 ``origin``             where an upper object was copied up from.
 ``ino_map``            inode numbers.
+``lower_stack``        what a directory is merged with: opaque marks, redirects.
 ``inode``              inodes and dentries.
 ``node_table``         the inodes the kernel knows, and when they go.
 ``work_dir``           staging of what is to be installed in the upper layer.
@@ -26,6 +28,7 @@ Layout, from the bottom up:
 """
 
 from unionfs.overlay.layer import Stack
+from unionfs.overlay.options import Options
 from unionfs.overlay.union import Union
 
-__all__ = ["Stack", "Union"]
+__all__ = ["Options", "Stack", "Union"]

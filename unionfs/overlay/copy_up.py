@@ -200,7 +200,8 @@ class CopyUp:
     # -- all kinds --------------------------------------------------------------------------------------------------------
 
     def _tell_changed(self, inode: Inode, parent: Directory | None) -> None:
-        """The kernel remembers attributes that a copy-up changes: ctime and blocks of the object, ctime and size of its parent."""
+        """The kernel remembers attributes that a copy-up changes: ctime and blocks of the object, ctime and size of its
+        parent."""
         self._notices.append(StaleAttributes(inode.node))
         if parent is not None:
             self._notices.append(StaleAttributes(parent.node))

@@ -87,10 +87,11 @@ class Directory(Inode):
         lower_names: what ``lowers`` show; None until needed; never changes.
         children: the inodes known by name.
         impure: whether ``upper`` is marked as possibly holding objects with an origin; known once ``upper_names`` is.
+        redirect: value of the attribute ``redirect`` of ``upper``: where ``lowers`` were found, if not under its name.
         order: in what order and with which offsets it is listed; None until it is.
     """
 
-    __slots__ = ("children", "impure", "lower_names", "lowers", "order", "upper", "upper_names")
+    __slots__ = ("children", "impure", "lower_names", "lowers", "order", "redirect", "upper", "upper_names")
 
     def __init__(self, node: int, ino: int, upper: RealDir | None, lowers: tuple[RealDir, ...]) -> None:
         top = upper or lowers[0]
@@ -101,6 +102,7 @@ class Directory(Inode):
         self.lower_names: dict[bytes, LowerName] | None = None
         self.children: dict[bytes, Inode] = {}
         self.impure = False
+        self.redirect = b""
         self.order: ListingOrder | None = None
 
     @property

@@ -1,7 +1,8 @@
 """Renaming, with RENAME_NOREPLACE and RENAME_EXCHANGE.
 
-The rules are those of ``ovl_rename`` (fs/overlayfs/dir.c) without redirect_dir: a directory that has anything in a lower layer
-does not move (EXDEV: mv(1) copies it), everything else is copied up and then moved by one renameat2 within the upper layer.
+The rules are those of ``ovl_rename`` (fs/overlayfs/dir.c): what moves is copied up and then moved by one renameat2 within the
+upper layer.  A directory that has anything in a lower layer takes a redirect along, which tells where that is; without
+redirect_dir it does not move (EXDEV: mv(1) copies it).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from unionfs.overlay.copy_up import CopyUp, copy_metadata
 from unionfs.overlay.fd_pool import close
 from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.listing import DOT_WHITEOUT, RealName
+from unionfs.overlay.lower_stack import redirect_for
 from unionfs.overlay.removal import WHITEOUT, forget_name, keep_reachable
 from unionfs.overlay.tree import Tree
 
@@ -32,9 +34,11 @@ class _Side:
 class Rename:
     """Renames objects of one union."""
 
-    def __init__(self, tree: Tree, copy_up: CopyUp) -> None:
+    def __init__(self, tree: Tree, copy_up: CopyUp, redirects: bool) -> None:
+        """``redirects``: whether directories with lower parts may move (``redirect_dir=on``)."""
         self._tree = tree
         self._copy_up = copy_up
+        self._redirects = redirects
 
     def rename(self, parent: Directory, name: bytes, new_parent: Directory, new_name: bytes, flags: int) -> None:
         """See `unionfs.filesystem.Filesystem.rename`."""
@@ -78,8 +82,7 @@ class Rename:
         old.inode = inode = self._copy_up.copy_up(inode)
         leaves_whiteout = tree.has_lower(old.parent, old.name)
         is_directory = isinstance(inode, Directory)
-        if is_directory and tree.has_lower(new.parent, new.name):
-            tree.xattrs.make_opaque(tree.path(inode))
+        self._mark_moving(inode, old, new)
         if isinstance(new.inode, Directory):
             self._empty(new.inode, new_fd, new.name)
         if new.inode is not None:
@@ -164,8 +167,7 @@ class Rename:
         for inode, target in ((one, new), (other, old)):
             if inode.has_origin:
                 tree.mark_impure(target.parent)
-            if isinstance(inode, Directory) and tree.has_lower(target.parent, target.name):
-                tree.xattrs.make_opaque(tree.path(inode))
+            self._mark_moving(inode, new if target is old else old, target)
         renameat2(old_fd, old.name, new_fd, new.name, RENAME_EXCHANGE)
         tree.nodes.detach(one, old.parent, old.name)
         tree.nodes.detach(other, new.parent, new.name)
@@ -180,9 +182,22 @@ class Rename:
 
     def _movable(self, side: _Side) -> Inode:
         inode = self._present(side)
-        if isinstance(inode, Directory) and inode.lowers:
+        if isinstance(inode, Directory) and inode.lowers and not self._redirects:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         return inode
+
+    def _mark_moving(self, inode: Inode, source: _Side, target: _Side) -> None:
+        """Write on a directory that is about to move what it is merged with at its new place."""
+        if not isinstance(inode, Directory):
+            return
+        tree = self._tree
+        if inode.lowers:
+            redirect = redirect_for(inode, source.parent is target.parent)
+            if redirect:
+                tree.xattrs.set_redirect(tree.path(inode), redirect)
+                inode.redirect = redirect
+        elif tree.has_lower(target.parent, target.name):
+            tree.xattrs.make_opaque(tree.path(inode))
 
     def _move(self, old: _Side, new: _Side, inode: Inode) -> None:
         assert old.parent.upper_names is not None

@@ -11,8 +11,10 @@ from unionfs.overlay.fd_pool import FdPool
 from unionfs.overlay.ino_map import InoMap
 from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.layer import Layer, RealDir, Stack, open_lower, open_upper
-from unionfs.overlay.listing import DOT_OPAQUE, DOT_WHITEOUT, RealName, dot_whiteouts, hides_all_below, merge, read_names
+from unionfs.overlay.listing import DOT_OPAQUE, DOT_WHITEOUT, RealName, dot_whiteouts, merge, read_names
+from unionfs.overlay.lower_stack import LowerStack
 from unionfs.overlay.node_table import NodeTable
+from unionfs.overlay.options import Options
 from unionfs.overlay.origin import Origins
 from unionfs.overlay.private_xattrs import PrivateXattrs
 from unionfs.overlay.work_dir import WorkDir
@@ -23,9 +25,9 @@ _log = logging.getLogger("unionfs.overlay")
 class Tree:
     """The layers and the inodes found in them so far."""
 
-    def __init__(self, stack: Stack, pool_limit: int | None = None) -> None:
+    def __init__(self, stack: Stack, options: Options, pool_limit: int | None = None) -> None:
         self.pool = FdPool(pool_limit)
-        self.xattrs = PrivateXattrs()
+        self.xattrs = PrivateXattrs(options.userxattr)
         self.nodes = NodeTable()
         self.lowers: list[Layer] = []
         self.upper: Layer | None = None
@@ -41,6 +43,7 @@ class Tree:
         """Inode numbers shown for upper files that were copied up in this mount and could not be given an origin, by their real
         one."""
         self.origins = Origins(self.lowers)
+        self.lower_stack = LowerStack(self.lowers, self.pool, self.xattrs, options.follows_redirects)
         upper_root = self.upper.root if self.upper else None
         self.root = self.new_directory(upper_root, tuple(layer.root for layer in self.lowers))
 
@@ -202,7 +205,7 @@ class Tree:
         place = directory.lowers[places[0]]
         st = os.stat(name, dir_fd=self.dir_fd(place), follow_symlinks=False)
         if kind == kinds.DIR:
-            child: Inode = self.new_directory(None, self._merged_lowers(directory, name, places), st)
+            child: Inode = self.new_directory(None, self.lower_stack.of_lower(directory, name, places), st)
         else:
             # Names of one lower file are inodes of their own, as in OverlayFS without index: copy-up must know which name is
             # meant.
@@ -250,20 +253,14 @@ class Tree:
 
     def _find_upper_directory(self, directory: Directory, name: bytes, places: tuple[int, ...], st: os.stat_result) -> Directory:
         real = RealDir(self.upper_layer, directory.upper, name)
-        if not places or hides_all_below(real, self.pool, self.xattrs):
+        if not self.lower_stack.may_merge(directory, places):
             return self.new_directory(real, (), st)
-        lowers = self._merged_lowers(directory, name, places)
-        lower = os.stat(name, dir_fd=self.dir_fd(directory.lowers[places[0]]), follow_symlinks=False)
-        return self.new_directory(real, lowers, lower)
-
-    def _merged_lowers(self, directory: Directory, name: bytes, places: tuple[int, ...]) -> tuple[RealDir, ...]:
-        merged: list[RealDir] = []
-        for place in places:
-            parent = directory.lowers[place]
-            merged.append(RealDir(parent.layer, parent, name))
-            if len(places) > len(merged) and hides_all_below(merged[-1], self.pool, self.xattrs):
-                break
-        return tuple(merged)
+        lowers, redirect = self.lower_stack.of_upper(directory, name, real, places)
+        if not lowers:
+            return self.new_directory(real, (), st)
+        child = self.new_directory(real, lowers, os.fstat(self.dir_fd(lowers[0])))
+        child.redirect = redirect
+        return child
 
     @property
     def upper_layer(self) -> Layer:

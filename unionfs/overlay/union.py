@@ -16,6 +16,7 @@ from unionfs.overlay.directory_listing import DirectoryListing
 from unionfs.overlay.explain import Explain
 from unionfs.overlay.inode import Inode
 from unionfs.overlay.layer import Stack
+from unionfs.overlay.options import Options
 from unionfs.overlay.real_file import read_fd
 from unionfs.overlay.removal import Removal
 from unionfs.overlay.rename import Rename
@@ -23,16 +24,18 @@ from unionfs.overlay.tree import Tree
 
 _LONGEST_NAME = 255
 
+DEFAULTS = Options()
+
 
 class Union:
     """One mounted stack.  Implements `unionfs.filesystem.Filesystem`, whose docstrings say what the methods do."""
 
-    def __init__(self, stack: Stack, *, sync: bool = True, pool_limit: int | None = None) -> None:
+    def __init__(self, stack: Stack, options: Options = DEFAULTS, *, pool_limit: int | None = None) -> None:
         """Open the layers and empty the work directory.
 
         Args:
             stack: the directories.
-            sync: false: fsync is not carried out (``volatile``); a power cut may cost what was written.
+            options: how it behaves.
             pool_limit: how many files and directories may be open at a time; default: from RLIMIT_NOFILE.
 
         Raises:
@@ -40,14 +43,14 @@ class Union:
         """
         self.notices: list[StaleAttributes] = []
         self.writable = stack.upper is not None
-        self._tree = tree = Tree(stack, pool_limit)
+        self._tree = tree = Tree(stack, options, pool_limit)
         self._nodes = tree.nodes
-        self._copy_up = CopyUp(tree, self.notices, sync)
-        self._contents = Contents(tree, self._copy_up, sync)
+        self._copy_up = CopyUp(tree, self.notices, options.sync)
+        self._contents = Contents(tree, self._copy_up, options.sync)
         self._attributes = Attributes(tree, self._copy_up, self._contents)
         self._creation = Creation(tree, self._copy_up)
         self._removal = Removal(tree, self._copy_up)
-        self._rename = Rename(tree, self._copy_up)
+        self._rename = Rename(tree, self._copy_up, options.writes_redirects)
         self._listing = DirectoryListing(tree)
         self._explain = Explain(tree)
 

@@ -1,0 +1,148 @@
+"""Random operations on a union of ours and on a kernel OverlayFS of the same layers must never be told apart.
+
+After every operation the outcome and the whole visible tree are compared; at the end the uppers are swapped: the kernel mounts
+ours, we mount the kernel's, and both show what the other showed before.
+
+How many operations: UNIONFS_RANDOM_OPERATIONS (default: what fits a run of the whole suite).  A failure prints how to replay it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+
+from tests.behaviour.tree import Record, Snapshot, differences
+from tests.differential.operations import Operation, operations
+from tests.mounts import KERNEL, OURS, Backend
+
+STEPS = 40
+OPERATIONS = int(os.environ.get("UNIONFS_RANDOM_OPERATIONS", "600"))
+
+_LONG_AGO_NS = 1_100_000_000 * 10**9
+"""Times before this were set by a test or come from the layers; later ones are those of the two runs, a moment apart."""
+
+
+def build_layers(top: Path) -> list[Path]:
+    """Three lowers full of the same few names in different roles, with whiteouts and an opaque directory."""
+    lowers = [top / f"lower{index}" for index in range(3)]
+    for lower in lowers:
+        lower.mkdir(parents=True)
+    files = {
+        0: ("a/a", "a/b", "b/c", "c"),
+        1: ("a/a", "a/c/d", "b/a/a", "b/c", "d/d", "d/a/b"),
+        2: ("a/b/c", "a/c/a", "a/c/d", "b/a/b", "b/d", "c/a", "d/d"),
+    }
+    for index, names in files.items():
+        for name in names:
+            path = lowers[index] / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(f"{name} of lower{index}".encode())
+    os.setxattr(lowers[0] / "a/a", "user.one", b"1")
+    (lowers[1] / "a/d").symlink_to("../c")
+    os.mkfifo(lowers[2] / "b/b")
+    os.link(lowers[2] / "b/d", lowers[2] / "d/c")
+    os.mknod(lowers[1] / "b/d", 0o020000, 0)  # a whiteout in the middle
+    os.setxattr(lowers[1] / "d", "trusted.overlay.opaque", b"y")
+    for lower in lowers:
+        for directory, directories, names in os.walk(lower, topdown=False):
+            for name in (*names, *directories):
+                os.utime(Path(directory, name), ns=(10**18, 10**18 + 5), follow_symlinks=False)
+        os.utime(lower, ns=(10**18, 10**18 + 5))
+    return lowers
+
+
+class World:
+    """One mount with an upper of its own."""
+
+    def __init__(self, backend: Backend, top: Path, lowers: list[Path], options: tuple[str, ...]) -> None:
+        self.backend = backend
+        self.upper, self.work, self.merged = top / "upper", top / "work", top / "merged"
+        self._lowers = lowers
+        self._options = options
+        for directory in (self.upper, self.work, self.merged):
+            directory.mkdir(parents=True)
+
+    def mount(self, backend: Backend | None = None) -> None:
+        (backend or self.backend).mount(self._lowers, self.upper, self.work, self.merged, self._options)
+
+    def umount(self, backend: Backend | None = None) -> None:
+        (backend or self.backend).umount(self.merged)
+
+    def seen(self) -> Snapshot:
+        """The visible tree, without what two runs of the same operations cannot share."""
+        return Snapshot({path: _comparable(record) for path, record in Snapshot.of(self.merged).records.items()})
+
+
+def _comparable(record: Record) -> Record:
+    mtime = record.mtime_ns if record.mtime_ns < _LONG_AGO_NS else -1
+    if record.kind == "directory":
+        return replace(record, mtime_ns=mtime, size=None, nlink=None)
+    return replace(record, mtime_ns=mtime)
+
+
+def machine(ours: Backend, options: tuple[str, ...]) -> type[RuleBasedStateMachine]:
+    """The state machine for one backend of ours and one set of mount options."""
+
+    class Differential(RuleBasedStateMachine):
+        def __init__(self) -> None:
+            super().__init__()
+            self.top = Path(tempfile.mkdtemp(prefix="unionfs-differential-"))
+            lowers = build_layers(self.top)
+            self.before = [Snapshot.of(lower, exact=True) for lower in lowers]
+            self.lowers = lowers
+            self.worlds = [World(KERNEL, self.top / "kernel", lowers, options), World(ours, self.top / "ours", lowers, options)]
+            for world in self.worlds:
+                world.mount()
+
+        @rule(operation=operations())
+        def operate(self, operation: Operation) -> None:
+            theirs, mine = (operation.play(world.merged) for world in self.worlds)
+            assert mine == theirs, f"{operation}: {mine!r} instead of {theirs!r}"
+            theirs_seen, mine_seen = (world.seen() for world in self.worlds)
+            assert differences(theirs_seen, mine_seen) == []
+
+        def teardown(self) -> None:
+            try:
+                self.swap()
+            finally:
+                shutil.rmtree(self.top)
+
+        def swap(self) -> None:
+            kernel, mine = self.worlds
+            shown = [world.seen() for world in self.worlds]
+            for world in self.worlds:
+                world.umount()
+            for world, backend, before in ((mine, KERNEL, shown[1]), (kernel, ours, shown[0])):
+                world.mount(backend)
+                try:
+                    assert differences(before, world.seen()) == [], f"{world.upper.parent.name} upper, mounted by {backend.name}"
+                finally:
+                    world.umount(backend)
+            assert [
+                differences(old, Snapshot.of(lower, exact=True)) for old, lower in zip(self.before, self.lowers, strict=True)
+            ] == [[] for _ in self.lowers]
+
+    return Differential
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("options", [("redirect_dir=off",), ("redirect_dir=on",)], ids=lambda options: options[0])
+@pytest.mark.parametrize("ours", OURS, ids=lambda backend: backend.name)
+def test_random_operations_cannot_tell_ours_from_the_kernels(ours: Backend, options: tuple[str, ...]) -> None:
+    run_state_machine_as_test(
+        machine(ours, options),
+        settings=settings(
+            max_examples=max(1, OPERATIONS // STEPS),
+            stateful_step_count=STEPS,
+            deadline=None,
+            print_blob=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -1,0 +1,196 @@
+"""Which real directories of the lower layers a directory is merged with: opaque marks and redirects.
+
+The rules are those of ``ovl_lookup`` (fs/overlayfs/namei.c): from the top layer down; an opaque directory ends it; a *redirect*
+says under which other name the layers below have the rest, either a name in the same parent or a path from the roots of the
+layers.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+
+from unionfs.overlay import kinds
+from unionfs.overlay.fd_pool import FdPool
+from unionfs.overlay.inode import Directory
+from unionfs.overlay.layer import Layer, RealDir
+from unionfs.overlay.listing import hides_all_below, kind_of
+from unionfs.overlay.private_xattrs import PrivateXattrs
+
+LONGEST_REDIRECT = 256
+"""``redirect_max`` of OverlayFS: a longer one is not written."""
+
+
+class LowerStack:
+    """Finds what directories of one union are merged with."""
+
+    def __init__(self, layers: list[Layer], pool: FdPool, xattrs: PrivateXattrs, follow_redirects: bool) -> None:
+        """``layers``: the lower ones, top first."""
+        self._layers = layers
+        self._pool = pool
+        self._xattrs = xattrs
+        self._follow = follow_redirects
+        self._indexes = {layer: index for index, layer in enumerate(layers)}
+
+    def may_merge(self, parent: Directory, places: tuple[int, ...]) -> bool:
+        """Whether a directory in the upper part of ``parent`` may have a lower part, so that its marks must be read.
+
+        Without a lower directory of its name it may only by a redirect, and what has one also has an origin, which makes its
+        parent impure (fs/overlayfs/copy_up.c, ovl_set_impure).
+        """
+        return bool(places) or (self._follow and parent.impure)
+
+    def of_lower(self, parent: Directory, name: bytes, places: tuple[int, ...]) -> tuple[RealDir, ...]:
+        """For a directory whose top is in a lower layer; ``places`` are the positions in ``parent.lowers`` that have the name."""
+        found: list[RealDir] = []
+        for place in places:
+            above = parent.lowers[place]
+            real = RealDir(above.layer, above, name)
+            found.append(real)
+            if self._is_bottom(real) or hides_all_below(real, self._pool, self._xattrs):
+                break
+            redirect = self._redirect(real)
+            if redirect:
+                found.extend(self._redirected(parent, place, real.layer, redirect))
+                break
+        return tuple(found)
+
+    def of_upper(
+        self, parent: Directory, name: bytes, upper: RealDir, places: tuple[int, ...]
+    ) -> tuple[tuple[RealDir, ...], bytes]:
+        """For a directory whose top is in the upper layer: the real directories, and its redirect (empty if none)."""
+        if hides_all_below(upper, self._pool, self._xattrs):
+            return (), b""
+        redirect = self._redirect(upper)
+        if redirect:
+            return tuple(self._redirected(parent, -1, None, redirect)), redirect
+        return self.of_lower(parent, name, places), b""
+
+    # -- redirects ----------------------------------------------------------------------------------------------------
+
+    def _is_bottom(self, real: RealDir) -> bool:
+        return real.layer is self._layers[-1]
+
+    def _redirect(self, real: RealDir) -> bytes:
+        if not self._follow:
+            return b""
+        value = self._xattrs.redirect(real.open(self._pool))
+        if value:
+            check_redirect(value)
+        return value
+
+    def _redirected(self, parent: Directory, place: int, layer: Layer | None, redirect: bytes) -> Iterator[RealDir]:
+        """What lies below a directory with a redirect: it was found at ``place`` of ``parent.lowers`` (-1: in the upper)."""
+        while not redirect.startswith(b"/"):
+            place += 1
+            if place >= len(parent.lowers):
+                return
+            above = parent.lowers[place]
+            real = self._directory_in(above, redirect)
+            if real is None:
+                if self._is_there(above, redirect):
+                    return
+                continue
+            yield real
+            layer = real.layer
+            if self._is_bottom(real) or hides_all_below(real, self._pool, self._xattrs):
+                return
+            redirect = self._redirect(real) or redirect
+        yield from self._from_roots(0 if layer is None else self._indexes[layer] + 1, redirect)
+
+    def _from_roots(self, index: int, path: bytes) -> Iterator[RealDir]:
+        """What the layers from ``index`` on have at ``path``; ``path`` may change from layer to layer."""
+        for layer in self._layers[index:]:
+            walk = _Walk(path)
+            real = self._walk(layer, walk)
+            if real is not None:
+                yield real
+            if walk.ends:
+                return
+            path = walk.path_below()
+
+    def _walk(self, layer: Layer, walk: _Walk) -> RealDir | None:
+        real = layer.root
+        for name in walk.names:
+            below = self._directory_in(real, name)
+            if below is None:
+                walk.ends = walk.ends or self._is_there(real, name)
+                return None
+            real = below
+            if not self._is_bottom(real):
+                walk.ends = walk.ends or hides_all_below(real, self._pool, self._xattrs)
+                walk.redirects.append(self._redirect(real))
+        return real
+
+    def _directory_in(self, above: RealDir, name: bytes) -> RealDir | None:
+        try:
+            st = os.stat(name, dir_fd=above.open(self._pool), follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        return RealDir(above.layer, above, name) if kind_of(st) == kinds.DIR else None
+
+    def _is_there(self, above: RealDir, name: bytes) -> bool:
+        """Whether something else than a directory has the name: a whiteout or a file ends the search."""
+        try:
+            os.stat(name, dir_fd=above.open(self._pool), follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
+
+class _Walk:
+    """One path on its way through one layer."""
+
+    def __init__(self, path: bytes) -> None:
+        self.names = path[1:].split(b"/")
+        self.redirects: list[bytes] = []
+        """Of the directories passed, in the order of ``names``."""
+        self.ends = False
+        """Whether no layer below may be asked."""
+
+    def path_below(self) -> bytes:
+        """The path to go on with in the layers below: the redirects on the way applied."""
+        names: list[bytes] = []
+        for position, name in enumerate(self.names):
+            redirect = self.redirects[position] if position < len(self.redirects) else b""
+            if redirect.startswith(b"/"):
+                names = redirect[1:].split(b"/")
+            else:
+                names.append(redirect or name)
+        return b"/" + b"/".join(names)
+
+
+def check_redirect(value: bytes) -> None:
+    """EINVAL for a redirect that OverlayFS refuses: with an empty component, or a relative one with a slash."""
+    if value.startswith(b"/"):
+        valid = all(value[1:].split(b"/"))
+    else:
+        valid = b"/" not in value
+    if not valid or b"\0" in value or b".." in value.split(b"/"):
+        raise OSError(errno.EINVAL, f"invalid redirect {value!r} in a layer")
+
+
+def redirect_for(directory: Directory, same_parent: bool) -> bytes:
+    """The redirect to write before ``directory`` is renamed; empty if the one it has stays good.
+
+    A path also where it stays in the same parent, if it is not certain that its name alone is enough.
+
+    Raises:
+        OSError: EXDEV: longer than `LONGEST_REDIRECT`.
+    """
+    present = directory.redirect
+    if present and (same_parent or present.startswith(b"/")):
+        return b""
+    if same_parent:
+        return directory.names[0][1]
+    names: list[bytes] = []
+    ancestor: Directory | None = directory
+    while ancestor is not None and ancestor.names:
+        part = ancestor.redirect or ancestor.names[0][1]
+        names.append(part.lstrip(b"/"))
+        ancestor = None if part.startswith(b"/") else ancestor.parent
+    path = b"/" + b"/".join(reversed(names))
+    if len(path) > LONGEST_REDIRECT:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+    return path

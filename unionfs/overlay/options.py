@@ -1,0 +1,36 @@
+"""What a user may choose of a union's behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+RedirectDir = Literal["on", "follow", "off", "nofollow"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Names and meanings are those of the mount options of OverlayFS.
+
+    Attributes:
+        redirect_dir: ``on``: directories with lower parts can be renamed; ``follow``, and ``off``, which is the same as in
+        kernels
+            that always follow: they cannot (EXDEV), but redirects that are there are followed; ``nofollow``: nor that.
+        userxattr: keep the union's own attributes in ``user.overlay.`` instead of ``trusted.overlay.``, which takes no privilege.
+            Redirects are then neither written nor followed, because any owner of a file could forge one.
+        sync: false (``volatile``): nothing is made durable; a power cut may cost what was written.
+    """
+
+    redirect_dir: RedirectDir = "on"
+    userxattr: bool = False
+    sync: bool = True
+
+    @property
+    def follows_redirects(self) -> bool:
+        """Whether redirects of the layers are followed."""
+        return self.redirect_dir != "nofollow" and not self.userxattr
+
+    @property
+    def writes_redirects(self) -> bool:
+        """Whether directories with lower parts can be renamed."""
+        return self.redirect_dir == "on" and not self.userxattr
