@@ -147,8 +147,10 @@ def _choose_work(given: Path | None, upper: Path, locator: Locator) -> tuple[Pat
         if not os.path.lexists(path):
             _check_writable("directory of the upper", upper.parent)
             return path, []
-        if path.is_symlink():
-            raise RefusedError(str(path), "default work directory is a symbolic link", "name the work directory (-w, workdir)")
+        # In a directory that others may write to, somebody else may have thought of the name first.
+        if path.is_symlink() or path.lstat().st_uid != os.geteuid():
+            problem = "default work directory is a symbolic link or somebody else's"
+            raise RefusedError(str(path), problem, "name the work directory (-w, workdir)")
         given = path
     path = _check_directory("work", given)
     _check_writable("work", path)

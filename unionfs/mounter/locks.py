@@ -24,10 +24,15 @@ def locked(directory: Path) -> Iterator[None]:
     """
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(fd, directory)
         yield
+    finally:
+        os.close(fd)
+
+
+def _lock(fd: int, directory: Path) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         remedy = "unmount that one (unionfs ls shows them), or use another directory"
         raise RefusedError(str(directory), "in use by another union", remedy) from None
-    finally:
-        os.close(fd)

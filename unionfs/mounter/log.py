@@ -7,6 +7,8 @@ import os
 import re
 from pathlib import Path
 
+from unionfs.mounter.errors import MounterError
+
 _SPECIAL = re.compile(r"[^\w.]")
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -14,7 +16,11 @@ _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 def default_log(mountpoint: Path) -> Path:
     """The log of the mount on ``mountpoint``: ``/var/log/unionfs`` for root, ``$XDG_STATE_HOME/unionfs`` (``~/.local/state``)
     for others, or the directory ``$UNIONFS_LOG_DIR``; named after the mount point as systemd-escape(1) does
-    (``mnt-merged.log``)."""
+    (``mnt-merged.log``).
+
+    Raises:
+        MounterError: none of them is known.
+    """
     return Path(os.path.abspath(_log_directory())) / f"{_escaped(mountpoint)}.log"
 
 
@@ -23,7 +29,14 @@ def _log_directory() -> Path:
         return Path(directory)
     if os.geteuid() == 0 and os.access("/var/log", os.W_OK):
         return Path("/var/log/unionfs")
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state", "unionfs")
+    return Path(os.environ.get("XDG_STATE_HOME") or _home() / ".local/state", "unionfs")
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # no $HOME, and a user without a line in /etc/passwd
+        raise MounterError("HOME", "is not set, so there is no place for the log", "set it, or UNIONFS_LOG_DIR") from None
 
 
 def _escaped(path: Path) -> str:

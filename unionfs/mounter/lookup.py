@@ -70,17 +70,26 @@ def living_mount_around(given: Path) -> tuple[RegisteredMount, bytes]:
     Raises:
         NotMountedError, DaemonError: as `living_mount`.
     """
-    path = resolve_mountpoint(given)
-    if not os.path.ismount(path):
-        path = Path(os.path.realpath(Path(os.path.abspath(given)).parent), Path(os.path.abspath(given)).name)
-    # The deepest mount point above the path counts, and of several on one directory the last.
-    above = [mount for mount in read_mountinfo() if path.is_relative_to(mount.mount_point)]
-    mount = max(reversed(above), key=lambda mount: len(mount.mount_point.parts), default=None)
-    if mount is None or mount.fstype != FSTYPE:
+    absolute = Path(os.path.abspath(given))
+    path = Path(os.path.realpath(absolute.parent), absolute.name)
+    mount = _mount_of(path)
+    if mount is None:
+        # Perhaps the last name is a link to the root of a union, or into one.
+        path = Path(os.path.realpath(absolute))
+        mount = _mount_of(path)
+    if mount is None:
         raise NotMountedError(str(given), "not in a mounted union", "unionfs ls shows where they are mounted")
     found = _living(registered_mount(mount), given)
     relative = path.relative_to(mount.mount_point)
     return found, b"" if relative == Path() else os.fsencode(relative)
+
+
+def _mount_of(path: Path) -> Mount | None:
+    """The union that ``path`` lies in, unless something else is mounted between the two."""
+    above = [mount for mount in read_mountinfo() if path.is_relative_to(mount.mount_point)]
+    # The deepest mount point counts, and of several mounts on one directory the last.
+    deepest = max(reversed(above), key=lambda mount: len(mount.mount_point.parts), default=None)
+    return deepest if deepest is not None and deepest.fstype == FSTYPE else None
 
 
 def _living(found: RegisteredMount | None, given: Path) -> RegisteredMount:

@@ -18,9 +18,9 @@ def prepare_process() -> None:
     os.umask(0)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    # A killed daemon takes the tree away from all who use it.  Only CAP_SYS_RESOURCE may lower the score; without it all goes on
-    # as before.
-    with contextlib.suppress(PermissionError):
+    # A killed daemon takes the tree away from all who use it.  Only CAP_SYS_RESOURCE may lower the score, and /proc may be
+    # read-only in a container; without it all goes on as before.
+    with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE_ADJ))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 import signal
 import time
@@ -28,7 +29,7 @@ from unionfs.mounter.registry import Record, Registration, device_of, mount_name
 from unionfs.mounter.request import MountRequest
 from unionfs.overlay import Stack, Union
 
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_log = logging.getLogger("unionfs.mounter")
 
 _FLAGS = {
     "nosuid": linux_mount.MS_NOSUID,
@@ -47,8 +48,8 @@ def serve(request: MountRequest, log: Path | None, ready: Callable[[], None]) ->
     """Mount and serve until somebody unmounts; ``ready`` is called when the mount is usable.  The signal that ended it, if one
     did.
 
-    SIGTERM, SIGINT and SIGHUP unmount: lazily if the mount is in use, so that its last user still gets what is asked for;
-    a second one ends the serving at once.  ``log`` is only put into the registry.
+    SIGTERM, SIGINT and SIGHUP (unless ignored by whoever started us) unmount: lazily if the mount is in use, so that its last
+    user still gets what is asked for; a second one ends the serving at once.  ``log`` is only put into the registry.
 
     Raises:
         MounterError: refused, or the session could not start.
@@ -72,29 +73,34 @@ def serve(request: MountRequest, log: Path | None, ready: Callable[[], None]) ->
         tune_garbage_collector()
         with _mounted(checked) as (fd, device):
             session = _open_session(fd, union, checked)
-            record = Record(
-                mountpoint=str(checked.mountpoint),
-                pid=registration.pid,
-                start_time=registration.start_time,
-                device=device,
-                namespace=mount_namespace(),
-                lowers=[str(path) for path in checked.lowers],
-                upper=_text(checked.upper),
-                work=_text(checked.work),
-                own_work=checked.work is not None and request.work is None,
-                read_only=checked.read_only,
-                transport=checked.transport,
-                data_path=checked.data_path,
-                source=checked.source,
-                log=_text(log),
-                mounted_at=time.time(),
-            )
+            record = _record(registration, checked, device, log, own_work=checked.work is not None and request.work is None)
 
             def publish() -> None:
                 registration.publish(record)
+                _log.info("mounted %s", record.mountpoint)
                 ready()
 
             return trio.run(_Server(session, union, record).run, listener, publish)
+
+
+def _record(registration: Registration, checked: MountRequest, device: int, log: Path | None, *, own_work: bool) -> Record:
+    return Record(
+        mountpoint=str(checked.mountpoint),
+        pid=registration.pid,
+        start_time=registration.start_time,
+        device=device,
+        namespace=mount_namespace(),
+        lowers=[str(path) for path in checked.lowers],
+        upper=_text(checked.upper),
+        work=_text(checked.work),
+        own_work=own_work,
+        read_only=checked.read_only,
+        transport=checked.transport,
+        data_path=checked.data_path,
+        source=checked.source,
+        log=_text(log),
+        mounted_at=time.time(),
+    )
 
 
 def _text(path: Path | None) -> str | None:
@@ -129,7 +135,7 @@ def _mounted(request: MountRequest) -> Iterator[tuple[int, int]]:
         source=request.source, flags=flags, allow_other=request.allow_other, allow_root=request.allow_root
     )
     # A signal from here to where `_Server` takes it would end us at once, and leave a dead mount.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _stop_signals())
     fd = mounting.mount(request.mountpoint, options)
     try:
         yield fd, device_of(request.mountpoint)
@@ -182,6 +188,7 @@ class _Server:
             if self._error is None:
                 ready()
                 nursery.start_soon(control_server.serve, listener, handlers)
+        _log.info("%s is no longer mounted", self._record.mountpoint)
         if self._error is not None:
             raise DaemonError(self._record.mountpoint, str(self._error))
         return self._stopped_by
@@ -198,8 +205,9 @@ class _Server:
         everything.cancel()
 
     async def _stop_on_signal(self, everything: trio.CancelScope) -> None:
-        with trio.open_signal_receiver(*_STOP_SIGNALS) as signals:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
+        stop_signals = _stop_signals()
+        with trio.open_signal_receiver(*stop_signals) as signals:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals)
             async for number in signals:
                 if self._stopped_by is not None:
                     everything.cancel()
@@ -218,6 +226,12 @@ class _Server:
 
     async def _explain(self, request: dict[str, Any]) -> object:
         return self._union.explain(os.fsencode(str(request.get("path", ""))))
+
+
+def _stop_signals() -> list[signal.Signals]:
+    # A shell starts background jobs with SIGINT ignored, nohup(1) with SIGHUP: they mean it.
+    all_signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    return [number for number in all_signals if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def _unmount(mountpoint: Path) -> None:
