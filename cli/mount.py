@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from unionfs.mounter.errors import printable
 from unionfs.mounter.options import DATA_PATHS, TRANSPORTS, parse_options
 from unionfs.mounter.request import MountRequest, build_request
 
@@ -74,7 +75,7 @@ def run_mount(request: MountRequest, *, foreground: bool, level: int = logging.W
     import signal
 
     def ready() -> None:
-        click.echo(f"{request.mountpoint}: mounted; ctrl-C unmounts", err=True)
+        click.echo(f"{printable(str(request.mountpoint))}: mounted; ctrl-C unmounts", err=True)
 
     stopped_by = serve_in_foreground(request, ready, level)
     return 128 + signal.SIGINT if stopped_by is signal.SIGINT else 0

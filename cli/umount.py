@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from unionfs.mounter.errors import printable
+
 
 @click.command()
 @click.option("-l", "--lazy", is_flag=True, help="Detach it at once, though it is in use; its last user ends it.")
@@ -25,4 +27,7 @@ def umount(lazy: bool, merged: tuple[Path, ...]) -> None:
     for path in merged:
         left = unmount_union(path, lazy)
         if left:
-            click.echo(f"{path}: still in use; process {left.record.pid} serves it until its last user has gone", err=True)
+            click.echo(
+                f"{printable(str(path))}: still in use; process {left.record.pid} serves it until its last user has gone",
+                err=True,
+            )

@@ -62,6 +62,20 @@ class Programs:
         )
         return Ended(done.returncode, done.stdout, done.stderr)
 
+    def in_namespaces(self, script: str, *options: str) -> Ended:
+        """Run shell commands with mounts and processes of their own: what a failure leaves of either ends with them."""
+        namespaces = ["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        done = subprocess.run(
+            ["unshare", *options, *namespaces, "sh", "-ec", script],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+        return Ended(done.returncode, done.stdout, done.stderr)
+
     def unionfs(self, *arguments: str | Path) -> str:
         """Run ``unionfs``, which shall succeed without complaint; what it printed."""
         ended = self.run("unionfs", *arguments)
@@ -78,9 +92,9 @@ class Programs:
         return ended.stderr.removeprefix("unionfs: ").rstrip("\n")
 
     @contextlib.contextmanager
-    def foreground(self, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+    def foreground(self, *arguments: str | Path, prefix: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:
         """Run ``unionfs mount --foreground`` until it says that it has mounted; killed at the end if it still runs."""
-        command = [BIN / "unionfs", "mount", "--foreground", *arguments]
+        command = [*prefix, BIN / "unionfs", "mount", "--foreground", *arguments]
         with subprocess.Popen(command, env=self.environment, stderr=subprocess.PIPE, text=True) as process:
             try:
                 assert process.stderr is not None

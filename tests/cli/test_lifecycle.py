@@ -90,9 +90,10 @@ def test_explain_follows_links_into_the_union(programs: Programs, layers: Layers
     (layers.base / "dir").mkdir()
     (layers.base / "dir/file").touch()
     (tmp_path / "way").symlink_to(layers.merged / "dir")
+    (tmp_path / "root").symlink_to(layers.merged)
     programs.unionfs("mount", *layers.arguments)
-    explained = json.loads(programs.unionfs("explain", "--json", tmp_path / "way/file"))
-    assert [answer["path"] for answer in explained] == ["dir/file"]
+    explained = json.loads(programs.unionfs("explain", "--json", tmp_path / "way/file", tmp_path / "way", tmp_path / "root"))
+    assert [answer["path"] for answer in explained] == ["dir/file", "dir", ""]
     programs.unionfs("umount", layers.merged)
 
 
@@ -292,10 +293,22 @@ def test_a_foreground_mount_ends_well_when_it_is_unmounted(programs: Programs, l
 
 
 def test_a_second_signal_ends_a_mount_that_is_in_use(programs: Programs, layers: Layers, transport: str) -> None:
-    with programs.foreground("--transport", transport, *layers.arguments) as process, (layers.merged / "both").open():
+    with programs.foreground("--transport", transport, *layers.arguments) as process:
+        # O_PATH: in use, but nothing to say to the server when it is closed.
+        fd = os.open(layers.merged / "both", os.O_PATH)
         process.send_signal(signal.SIGTERM)
         wait_until(lambda: not is_mounted(layers.merged))
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
         process.wait(TIMEOUT)
+        os.close(fd)
+    assert process.returncode == 0
+
+
+def test_a_signal_that_the_shell_ignores_is_ignored(programs: Programs, layers: Layers) -> None:
+    with programs.foreground(*layers.arguments, prefix=["nohup"]) as process:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        (ignored,) = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigIgn:")]
+        assert ignored >> (signal.SIGHUP - 1) & 1
+        process.terminate()
     assert process.returncode == 0

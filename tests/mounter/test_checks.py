@@ -187,7 +187,13 @@ def test_default_work_of_an_upper_that_is_itself_a_mount_point(place: Place, bin
 def test_default_work_that_is_a_symbolic_link(place: Place) -> None:
     request = place.request(work=None)
     (place.root / ".upper.work").symlink_to("/")
-    assert "is a symbolic link; name the work directory" in refusal(request)
+    assert "is a symbolic link or somebody else's; name the work directory" in refusal(request)
+
+
+def test_default_work_that_belongs_to_somebody_else(place: Place) -> None:
+    request = place.request(work=None)
+    os.chown(place.directory(".upper.work"), 65534, 65534)
+    assert "is a symbolic link or somebody else's; name the work directory" in refusal(request)
 
 
 def test_upper_on_a_read_only_mount(place: Place, bind: Callable[[Path, str], Path]) -> None:
