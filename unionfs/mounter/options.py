@@ -59,6 +59,7 @@ _SWITCHES: dict[str, tuple[str, bool]] = {
     "allow_other": ("allow_other", True),
     "allow_root": ("allow_root", True),
     "volatile": ("volatile", True),
+    "userxattr": ("userxattr", True),
 }
 
 
@@ -116,7 +117,6 @@ _UNSUPPORTED: dict[str, tuple[frozenset[str | None], str]] = {
     "plugins": (frozenset(), "layers from plug-ins are not supported; give directories"),
     "datadir+": (frozenset(), "data-only layers are not supported yet; give lowerdir"),
     **{name: (frozenset({"off"}), _NO_FEATURE) for name in ("index", "metacopy", "nfs_export", "verity")},
-    "userxattr": (frozenset(), _NO_FEATURE),
     "remount": (frozenset(), "a mounted union cannot be changed; unmount it and mount it anew"),
 }
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from unionfs.linux.capabilities import CAP_SYS_ADMIN, has_capability, in_initial_user_namespace
 from unionfs.mounter.errors import OptionError
 from unionfs.mounter.options import Dialect, Options
 from unionfs.overlay.options import RedirectDir
@@ -20,7 +21,7 @@ class MountRequest:
     ``flags`` are words of mount(8) that differ from the kernel's defaults (``nosuid``, ``noatime``, ``sync``; ``ro`` has its own
     field). ``timeout`` is how long the kernel may remember names and attributes, in seconds (None: for ever); ``spin_us`` the
     time in microseconds that the direct transport busy-waits for a next request (None: its own choice); ``sync`` False: fsync(2)
-    does nothing (volatile); ``redirect_dir`` as in `unionfs.overlay.options.Options`; ``log`` the file for warnings (None: `unionfs.mounter.log.default_log`).
+    does nothing (volatile); ``redirect_dir`` and ``userxattr`` as in `unionfs.overlay.options.Options`; ``log`` the file for warnings (None: `unionfs.mounter.log.default_log`).
     """
 
     mountpoint: Path
@@ -39,6 +40,7 @@ class MountRequest:
     timeout: float | None = None
     sync: bool = True
     redirect_dir: RedirectDir = "on"
+    userxattr: bool = False
     log: Path | None = None
 
 
@@ -80,6 +82,7 @@ def build_request(
         allow_other=switches.get("allow_other", False),
         allow_root=switches.get("allow_root", False),
         redirect_dir=settings.pop("redirect_dir", _default_redirect_dir(dialect)),
+        userxattr=switches.get("userxattr", not _may_write_trusted_xattrs()),
         sync=fsync and not switches.get("volatile", False),
         **settings,
     )
@@ -99,6 +102,10 @@ def _refuse_contradictions(options: Options, *, has_upper: bool, dialect: Dialec
         )
     if switches.get("allow_other") and switches.get("allow_root"):
         raise OptionError("allow_root", "contradicts allow_other", "give one of the two")
+    if switches.get("userxattr") and settings.get("redirect_dir") in ("on", "follow"):
+        raise OptionError(
+            "redirect_dir", "contradicts userxattr: any owner of a file could forge one", "leave one of the two out"
+        )
     if switches.get("volatile") and settings.get("fsync"):
         raise OptionError("volatile", "contradicts fsync=1", "give one of the two")
     # mount(8) and container engines write rw whether they know of an upper or not; a person who writes it expects to be able to
@@ -110,6 +117,11 @@ def _refuse_contradictions(options: Options, *, has_upper: bool, dialect: Dialec
 def _default_redirect_dir(dialect: Dialect) -> RedirectDir:
     # Container engines make a layer of the upper directory alone, where a redirected directory is not all there is of it.
     return "off" if dialect is Dialect.FUSE_OVERLAYFS else "on"
+
+
+def _may_write_trusted_xattrs() -> bool:
+    # fs/xattr.c, xattr_permission: capable(), which is about the initial user namespace.
+    return in_initial_user_namespace() and has_capability(CAP_SYS_ADMIN)
 
 
 def _default_switches(dialect: Dialect) -> dict[str, bool]:

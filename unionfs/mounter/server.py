@@ -69,7 +69,10 @@ def serve(request: MountRequest, log: Path | None, ready: Callable[[], None]) ->
         resources.callback(registration.remove)
         listener = control_server.listen(registration.directory)
         resources.callback(listener.close)
-        union = Union(Stack(checked.lowers, checked.upper, checked.work), UnionOptions(redirect_dir=checked.redirect_dir, sync=checked.sync))
+        union = Union(
+            Stack(checked.lowers, checked.upper, checked.work),
+            UnionOptions(checked.redirect_dir, checked.userxattr, checked.sync),
+        )
         resources.callback(union.close)
         tune_garbage_collector()
         with _mounted(checked) as (fd, device):

@@ -18,6 +18,9 @@ HIDES_ALL = b"y"
 HAS_XATTR_WHITEOUTS = b"x"
 """Value of ``opaque``: the directory may hold whiteouts that are empty files with the attribute ``whiteout``."""
 
+_FUSE_OVERLAYFS_OPAQUE = b"user.fuseoverlayfs.opaque"
+"""How fuse-overlayfs, and through it rootless podman, marks directories where it may not write ``trusted.``; read only."""
+
 _ABSENT = (errno.ENODATA, errno.EOPNOTSUPP, errno.EPERM, errno.EACCES)
 _CANNOT_HOLD = (errno.EOPNOTSUPP, errno.EPERM)
 _YES = b"y"
@@ -47,7 +50,11 @@ class PrivateXattrs:
 
     def opaque(self, dir_fd: int) -> bytes:
         """Value of ``opaque`` of an open directory; empty if it has none."""
-        return self._get(b"/proc/self/fd/%d" % dir_fd, self._opaque, follow=True)
+        path = b"/proc/self/fd/%d" % dir_fd
+        value = self._get(path, self._opaque, follow=True)
+        if not value and self.is_user:
+            return self._get(path, _FUSE_OVERLAYFS_OPAQUE, follow=True)
+        return value
 
     def is_whiteout(self, dir_fd: int, name: bytes) -> bool:
         """Whether the empty regular file ``name`` is a whiteout (any value counts)."""
