@@ -129,6 +129,22 @@ def test_write_passes_kill_suidgid_on(filesystem: FakeFilesystem) -> None:
     assert filesystem.content(node) == b"abc"
 
 
+def test_write_back_keeps_the_time_that_the_kernel_owns(filesystem: FakeFilesystem) -> None:
+    node = filesystem.add(b"f")
+    filesystem.nodes[node].mtime_ns = before = -1_500_000_000
+
+    def touch(*_: object) -> None:
+        filesystem.nodes[node].mtime_ns = 2_000_000_000
+
+    filesystem.hooks["write"] = touch
+    kernel = Kernel(filesystem)
+    kernel.send(Opcode.WRITE, node, u64(0, 0) + u32(3, 1) + u64(0) + u32(0, 0) + b"abc")
+    assert filesystem.nodes[node].mtime_ns == before
+    kernel.send(Opcode.WRITE, node, u64(0, 0) + u32(3, 0) + u64(0) + u32(0, 0) + b"abc")
+    assert filesystem.nodes[node].mtime_ns == 2_000_000_000
+    assert filesystem.content(node) == b"abc"
+
+
 def test_create_of_an_existing_name_with_truncation_drops_the_set_id_bits_in_its_reply(filesystem: FakeFilesystem) -> None:
     kernel = Kernel(filesystem)
     reply = kernel.send(Opcode.CREATE, ROOT_ID, u32(0o1101, stat.S_IFREG | 0o6755, 0, 1) + b"f\0")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import socket
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,10 @@ import trio
 from tests.fuse.fake_filesystem import FakeFilesystem
 from unionfs.filesystem import ROOT_ID
 from unionfs.fuse import wire
-from unionfs.fuse.direct_session import DirectSession
+from unionfs.fuse.direct_session import _ENDED, _NOTHING_YET, DirectSession
 from unionfs.fuse.protocol import Opcode
 from unionfs.fuse.session import SessionError, SessionSettings
+from unionfs.fuse.spin import Spin
 
 DEADLINE = 10.0
 
@@ -53,17 +56,24 @@ def filesystem(tmp_path: Path) -> Iterator[FakeFilesystem]:
     fake.close()
 
 
-def talk(filesystem: FakeFilesystem, kernel: Callable[[KernelEnd, DirectSession], Awaitable[None]]) -> None:
-    """Run a session with ``kernel`` at the other end."""
+def talk(
+    filesystem: FakeFilesystem,
+    kernel: Callable[[KernelEnd, DirectSession], Awaitable[None]],
+    make_session: type[DirectSession] = DirectSession,
+    until_session_ends: bool = False,
+) -> None:
+    """Run a session with ``kernel`` at the other end, until one of them ends: the kernel's, unless told otherwise."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
     async def main() -> None:
         ours.setblocking(False)
-        session = DirectSession(ours.fileno(), filesystem, SessionSettings(spin_us=0))
+        session = make_session(ours.fileno(), filesystem, SessionSettings(spin_us=0))
+        sides = (session.run, partial(kernel, KernelEnd(trio.socket.from_stdlib_socket(theirs)), session))
+        first, last = sides if until_session_ends else reversed(sides)
         with trio.fail_after(DEADLINE):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(session.run)
-                await kernel(KernelEnd(trio.socket.from_stdlib_socket(theirs)), session)
+                nursery.start_soon(last)
+                await first()
                 nursery.cancel_scope.cancel()
 
     with ours, theirs:
@@ -140,3 +150,45 @@ def test_request_that_announces_another_length_is_malformed(filesystem: FakeFile
         assert await end.ask(Opcode.STATFS, ROOT_ID, b"", length=41) == (errno.EIO, b"")
 
     talk(filesystem, kernel)
+
+
+class BusyKernel(DirectSession):
+    """A session that gets a FORGET at every second look, and so never sleeps; each look at the clock takes 100 µs."""
+
+    requests_left = 1000
+
+    def _receive(self) -> int:
+        if not self.negotiated:
+            return super()._receive()
+        if self.requests_left == 0:
+            return _ENDED
+        self.requests_left -= 1
+        if self.requests_left % 2:
+            return _NOTHING_YET
+        request = wire.REQUEST_HEADER.pack(48, Opcode.FORGET, 0, 2, 0, 0, 0, 0) + wire.FORGET_IN.pack(1)
+        self._view[: len(request)] = request
+        return len(request)
+
+
+def test_other_tasks_get_their_turn_under_a_load_that_never_lets_the_session_sleep(
+    filesystem: FakeFilesystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count(0, 100_000)
+    monkeypatch.setattr("unionfs.fuse.direct_session.time.perf_counter_ns", lambda: next(clock))
+    monkeypatch.setattr(Spin, "may_continue", lambda _spin, _now: True)
+    turns_at: list[int] = []
+
+    async def note_turns(session: BusyKernel) -> None:
+        while True:
+            turns_at.append(session.requests_left)
+            await trio.lowlevel.checkpoint()
+
+    async def kernel(end: KernelEnd, session: DirectSession) -> None:
+        assert isinstance(session, BusyKernel)
+        await end.init()
+        await note_turns(session)
+
+    talk(filesystem, kernel, BusyKernel, until_session_ends=True)
+    longest_wait = max(before - after for before, after in itertools.pairwise(turns_at))
+    # A turn of the session ends after 2 ms, here 20 looks at the clock, or two or more a request; trio may let two turns pass.
+    assert longest_wait <= 40

@@ -1,7 +1,7 @@
 """Mounts as a user without rights: ``python -m tests.fuse.unprivileged CASE``, started as root; prints a JSON object.
 
-It runs in a mount namespace of its own, where /dev/fuse is open to everybody and /etc/fuse.conf is empty, whatever the machine has.
-Only after everything is imported does it become the user: the interpreter may lie where that user cannot read.
+It runs in a mount namespace of its own, where /dev/fuse is open to everybody and /etc/fuse.conf is empty, whatever the machine
+has.  Only after everything is imported does it become the user: the interpreter may lie where that user cannot read.
 """
 
 from __future__ import annotations

@@ -13,8 +13,6 @@ import pytest
 from tests.pyfuse3_transport.memory_filesystem import FIRST_INO, MemoryFilesystem
 from tests.pyfuse3_transport.served import TIMEOUT, Served, as_user, serve
 from unionfs.filesystem import Caller, DirRow, Entry
-from unionfs.fuse.mounting import MountOptions
-from unionfs.linux.mount import MS_POSIXACL
 from unionfs.linux.rename import RENAME_EXCHANGE, RENAME_NOREPLACE, renameat2
 
 
@@ -194,16 +192,11 @@ class RecordsModes(MemoryFilesystem):
         return super().mkdir(parent, name, mode, caller)
 
 
-@pytest.mark.parametrize(
-    ("flags", "mode"),
-    [(0, 0o750), (MS_POSIXACL, 0o777)],
-    ids=["kernel applies the umask", "filesystem applies the umask"],
-)
-def test_umask_takes_its_bits_away_once(mountpoint: Path, flags: int, mode: int) -> None:
+def test_umask_is_left_to_the_filesystem_and_applied_once(mountpoint: Path) -> None:
     filesystem = RecordsModes()
-    with serve(mountpoint, filesystem, options=MountOptions(flags=flags)) as served:
+    with serve(mountpoint, filesystem) as served:
         script = 'umask 027; mkdir "$1/dir"; : >"$1/file"; mkfifo "$1/fifo"'
         subprocess.run(["sh", "-c", script, "sh", served.mountpoint], check=True, timeout=TIMEOUT)
-        assert filesystem.asked == [(mode, 0o027)]
+        assert filesystem.asked == [(0o777, 0o027)]
         modes = {name: stat.S_IMODE((served.mountpoint / name).stat().st_mode) for name in ("dir", "file", "fifo")}
     assert modes == {"dir": 0o750, "file": 0o640, "fifo": 0o640}

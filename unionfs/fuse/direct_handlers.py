@@ -38,6 +38,7 @@ from unionfs.fuse.protocol import (
     FSYNC_FDATASYNC,
     OPEN_KILL_SUIDGID,
     SETXATTR_ACL_KILL_SGID,
+    WRITE_CACHE,
     WRITE_KILL_SUIDGID,
     InitFlag,
     Opcode,
@@ -49,6 +50,7 @@ from unionfs.fuse.wire import RequestHeader, validity
 _SETTABLE = (
     SET_MODE | SET_UID | SET_GID | SET_SIZE | SET_ATIME | SET_MTIME | SET_ATIME_NOW | SET_MTIME_NOW | SET_CTIME | SET_KILL_SUIDGID
 )
+_SECOND = 1_000_000_000  # in nanoseconds
 _NODE, _UID, _GID, _PID = 3, 4, 5, 6  # where they stand in a RequestHeader
 
 Call = Callable[[RequestHeader, memoryview], Any]
@@ -170,8 +172,8 @@ class DirectHandlers:
             uid,
             gid,
             size,
-            atime * 1_000_000_000 + atimensec,
-            mtime * 1_000_000_000 + mtimensec,
+            atime * _SECOND + atimensec,
+            mtime * _SECOND + mtimensec,
         )
         return self._filesystem.setattr(header[_NODE], changes, _caller(header))
 
@@ -297,8 +299,18 @@ class DirectHandlers:
         return self._filesystem.read(header[_NODE], offset, size)
 
     def _write(self, header: RequestHeader, body: memoryview) -> int:
+        node = header[_NODE]
         offset, write_flags, data = wire.decode_write(body)
-        return self._filesystem.write(header[_NODE], offset, data, bool(write_flags & WRITE_KILL_SUIDGID))
+        kill_suidgid = bool(write_flags & WRITE_KILL_SUIDGID)
+        if not write_flags & WRITE_CACHE:
+            return self._filesystem.write(node, offset, data, kill_suidgid)
+        # The kernel owns the mtime of what it writes back, but sends it only if it changed in its own eyes: not when the caller
+        # wrote within the clock tick in which the file was made.  So the later time of this WRITE must not stay.
+        before = self._filesystem.getattr(node)
+        written = self._filesystem.write(node, offset, data, kill_suidgid)
+        mtime_ns = before.mtime * _SECOND + before.mtimensec
+        self._filesystem.setattr(node, Changes(SET_MTIME, mtime_ns=mtime_ns), _caller(header))
+        return written
 
     def _finish_write(self, _header: RequestHeader, _body: memoryview, written: int) -> bytes:
         return wire.WRITE_OUT.pack(written)

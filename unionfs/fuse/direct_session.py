@@ -23,7 +23,7 @@ from unionfs.fuse.backing import BackingFiles
 from unionfs.fuse.blocking import BlockingWorks
 from unionfs.fuse.direct_handlers import DirectHandlers, Operation
 from unionfs.fuse.negotiation import MAX_WRITE, Negotiated, negotiate
-from unionfs.fuse.protocol import KERNEL_MINOR_VERSION, KERNEL_VERSION, Opcode
+from unionfs.fuse.protocol import KERNEL_MINOR_VERSION, KERNEL_VERSION, InitFlag, Opcode
 from unionfs.fuse.session import SessionError, SessionSettings
 from unionfs.fuse.spin import Spin
 from unionfs.fuse.wire import RequestHeader
@@ -52,6 +52,7 @@ class DirectSession:
         self._filesystem = filesystem
         self._settings = settings
         self._spin = Spin(settings.spin_us)
+        self._turn_ends = 0
         self._works = BlockingWorks()
         self._requests: defaultdict[int, int] = defaultdict(int)
         self._errors = 0
@@ -106,7 +107,7 @@ class DirectSession:
     def _answer_init(self, header: RequestHeader, offer: wire.InitRequest) -> None:
         if offer.major > KERNEL_VERSION:
             # It then asks again, in our version.
-            self._send(header, wire.encode_init(KERNEL_MINOR_VERSION, 0, offer.flags & 0, 0, 0, 0, 0))
+            self._reply_to_init(header, wire.encode_init(KERNEL_MINOR_VERSION, 0, InitFlag(0), 0, 0, 0, 0))
             return
         try:
             negotiated = negotiate(offer, self._settings, _may_register_backing())
@@ -119,8 +120,15 @@ class DirectSession:
         self._handlers = DirectHandlers(
             self._filesystem, self._settings, negotiated.flags, self._backing_files, self._invalidate_attributes
         )
-        self._send(header, negotiated.encode())
+        self._reply_to_init(header, negotiated.encode())
         self._negotiated = negotiated
+
+    def _reply_to_init(self, header: RequestHeader, payload: bytes) -> None:
+        try:
+            os.writev(self._fd, (wire.encode_reply_header(header, payload), payload))
+        except OSError as error:
+            if error.errno not in _NOT_AWAITED:
+                raise
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -130,18 +138,16 @@ class DirectSession:
 
     async def _serve(self, nursery: trio.Nursery) -> None:
         clock = time.perf_counter_ns
-        turn_ends = clock() + _TURN_NS
         while True:
             received = self._receive()
             if received == _NOTHING_YET:
                 received = await self._wait_for_request()
-                turn_ends = clock() + _TURN_NS
             if received == _ENDED:
                 return
             self._handle(received, nursery)
-            if clock() > turn_ends:
+            if clock() > self._turn_ends:
                 await trio.lowlevel.checkpoint()
-                turn_ends = clock() + _TURN_NS
+                self._turn_ends = clock() + _TURN_NS
 
     async def _wait_for_request(self) -> int:
         clock = time.perf_counter_ns
@@ -154,6 +160,7 @@ class DirectSession:
                 os.sched_yield()
             else:
                 await trio.lowlevel.wait_readable(self._fd)
+                self._turn_ends = clock() + _TURN_NS
             received = self._receive()
         spin.arrived(clock())
         return received
@@ -250,9 +257,8 @@ class DirectSession:
     # -- writing ------------------------------------------------------------------------------------------------------
 
     def _send(self, header: RequestHeader, payload: bytes) -> None:
-        reply = wire.REPLY_HEADER.pack(wire.REPLY_HEADER.size + len(payload), 0, header[2])
         try:
-            os.writev(self._fd, (reply, payload))
+            os.writev(self._fd, (wire.encode_reply_header(header, payload), payload))
         except OSError as error:
             self._take_back(header, payload, error)
         if self._filesystem.notices:
@@ -272,8 +278,7 @@ class DirectSession:
         if error.errno not in _NOT_AWAITED:
             # The kernel looked at the reply and did not like it (EINVAL: longer than asked for); it ends the request with EIO.
             self._note_failure(header, error)
-        if header[1] in self._handlers.operations:
-            self._handlers.take_back(header, payload)
+        self._handlers.take_back(header, payload)
 
     def _send_notices(self) -> None:
         # After the reply: that may carry attributes of the same node, which would count as newer.

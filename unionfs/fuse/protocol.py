@@ -135,6 +135,8 @@ class NotifyCode(IntEnum):
 
 OPEN_KILL_SUIDGID = 1 << 0
 """``open_flags`` of OPEN and CREATE: the truncation drops the set-id bits."""
+WRITE_CACHE = 1 << 0
+"""``write_flags`` of WRITE: written back from the page cache, some time after the caller wrote."""
 WRITE_KILL_SUIDGID = 1 << 2
 """``write_flags`` of WRITE."""
 SETXATTR_ACL_KILL_SGID = 1 << 0

@@ -373,6 +373,6 @@ def _valid(fields: pyfuse3.SetattrFields, ctx: pyfuse3.RequestContext) -> int:
 
 
 def _caller(ctx: pyfuse3.RequestContext) -> Caller:
-    # The kernel has applied the umask already, because pyfuse3 cannot ask for DONT_MASK; unless the mount was made with
-    # MS_POSIXACL.  Applied once more it changes nothing.
+    # pyfuse3 cannot ask for DONT_MASK; MS_POSIXACL at mount(2) has the same effect, but fusermount3 has no option for it.  There
+    # the kernel has applied the umask already, and applied once more it changes nothing.
     return Caller(ctx.uid, ctx.gid, ctx.pid, ctx.umask)

@@ -22,7 +22,7 @@ class Pyfuse3Session:
 
     What pyfuse3 cannot do, and the direct transport can: passthrough, zero-message open, writeback without loss of set-id bits,
     cached directories and symbolic links, fallocate(2), SEEK_DATA and SEEK_HOLE (the kernel then treats files as having no
-    holes), and modes that a default ACL keeps from the umask (unless mounted with MS_POSIXACL).  It does not tell what INIT
+    holes), and, on mounts made by fusermount3, modes that a default ACL keeps from the umask.  It does not tell what INIT
     settled, so `negotiated` lacks ``protocol`` and ``max_write``; and an ``Entry`` whose reply could not be delivered stays
     counted.
 

@@ -172,6 +172,11 @@ NO_ENTRY = bytes(ENTRY_OUT.size)
 """In READDIRPLUS: "this row has no entry", for ``.`` and ``..``."""
 
 
+def encode_reply_header(request: RequestHeader, payload: bytes) -> bytes:
+    """The header of a reply that is no error."""
+    return REPLY_HEADER.pack(REPLY_HEADER.size + len(payload), 0, request[2])
+
+
 class Validity(NamedTuple):
     """A validity time as the protocol has it."""
 
