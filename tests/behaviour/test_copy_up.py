@@ -38,7 +38,7 @@ class TestFirstChangeOfFile:
         ("change", "expected"),
         [
             pytest.param(
-                lambda path: os.chmod(path, 0o754),
+                lambda path: path.chmod(0o754),
                 # acl(5): with a mask, the group class of the mode is the mask.
                 {"mode": 0o754, "xattrs": {**XATTRS, acl.ACCESS: acl.with_user(7, 1234, 4, 4, 5, 4)}},
                 id="chmod",
@@ -124,7 +124,7 @@ class TestFileCapability:
     @pytest.mark.parametrize(
         "change",
         [
-            pytest.param(lambda path: os.chmod(path, 0o755), id="chmod"),
+            pytest.param(lambda path: path.chmod(0o755), id="chmod"),
             pytest.param(lambda path: os.utime(path), id="utimes"),
             pytest.param(lambda path: os.setxattr(path, "user.a", b""), id="setxattr"),
         ],
@@ -209,7 +209,7 @@ def test_times_and_xattrs_of_a_symlink_are_its_own(union: Union) -> None:
 
 @layers([{"d": Dir(mode=0o2750, uid=4, gid=5, xattrs={"user.d": b"1", "trusted.t": b"2"}), "d/f": b""}, {"d/g": b""}])
 def test_directory_copied_up_for_its_own_sake_stays_merged(union: Union) -> None:
-    os.chmod(union.merged / "d", 0o711)
+    (union.merged / "d").chmod(0o711)
     upper = (union.upper / "d").stat()
     assert (stat.S_IMODE(upper.st_mode), upper.st_uid, upper.st_gid, upper.st_mtime_ns) == (0o711, 4, 5, OLD_NS)
     assert os.getxattr(union.upper / "d", "user.d") == b"1"

@@ -113,6 +113,17 @@ def test_st_ino_is_the_same_after_remount(own_union: Union) -> None:
     assert kept == own_union.deviates("ino-over-remount", kernel=True, ours=False)
 
 
+@layers({"old": b"old"})
+def test_mtime_of_files_just_written_is_the_same_after_remount(own_union: Union) -> None:
+    """A kernel that caches writes shows a time of its own until it tells the server; both must end up the same."""
+    for number in range(10):
+        (own_union.merged / f"new{number}").write_bytes(b"data")
+    (own_union.merged / "old").write_bytes(b"new")
+    before = {path.name: path.stat().st_mtime_ns for path in own_union.merged.iterdir()}
+    own_union.remount()
+    assert {path.name: path.stat().st_mtime_ns for path in own_union.merged.iterdir()} == before
+
+
 @layers([TOP, BOTTOM])
 def test_upper_made_by_one_backend_is_the_same_to_all_others(own_union: Union) -> None:
     first = own_union.backend

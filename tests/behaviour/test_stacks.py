@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +13,9 @@ import pytest
 
 from tests.mounts import Backend, MountFailedError
 
-from .layers import WHITEOUT, Dir, build
+from .layers import WHITEOUT, Dir, File, Symlink, build
 from .syscalls import fails_with
-from .union import Mounted, Union
+from .union import Layers, Mounted, Union
 
 layers = pytest.mark.layers
 
@@ -87,6 +88,29 @@ def test_single_lower_without_upper(backend: Backend, tmp_path: Path) -> None:
     else:
         with pytest.raises(MountFailedError):
             mounted.mount()
+
+
+def test_layers_on_different_filesystems(backend: Backend, tmp_path: Path) -> None:
+    mounted = Mounted(backend, tmp_path, lower_count=2)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", mounted.lowers[1]], check=True)
+    trees = [{"d/near": b"1"}, {"d/far": File(b"2" * 100_000, uid=7, xattrs={"trusted.x": b"y"}), "d/link": Symlink("far")}]
+    union = Union.in_mount(mounted, Layers.of_marker(trees))
+    mounted.mount()
+    try:
+        with (mounted.merged / "d/far").open("ab") as file:
+            file.write(b"+")
+        (mounted.merged / "d/link").rename(mounted.merged / "d/moved")
+        assert union.names("d") == ["far", "moved", "near"]
+        assert (mounted.upper / "d/far").read_bytes() == b"2" * 100_000 + b"+"
+        assert os.getxattr(mounted.merged / "d/far", "trusted.x") == b"y"
+        status = [path.lstat() for path in mounted.merged.rglob("*")]
+        assert len({(each.st_dev, each.st_ino) for each in status}) == 4
+        uniform = len({each.st_dev for each in status}) == 1
+        assert uniform == union.deviates("uniform-st-dev", kernel=False, ours=True)
+        assert union.changed_in_lowers() == []
+    finally:
+        mounted.umount()
+        subprocess.run(["umount", mounted.lowers[1]], check=True)
 
 
 @layers([{".": Dir(mode=0o1711, uid=7, gid=8), "f": b""}, {"g": b""}], upper={".": Dir(mode=0o2750, uid=5, gid=6)})

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -59,7 +60,7 @@ def test_permissions_are_checked(union: Union, copied_up: bool) -> None:
         "unlink in unwritable": (lambda: os.unlink("unwritable/f"), errno.EACCES),
         "rename in unwritable": (lambda: os.rename("unwritable/f", "unwritable/g"), errno.EACCES),
         "write in unwritable": (lambda: os.open("unwritable/f", os.O_WRONLY), 0),
-        "chmod": (lambda: os.chmod("readable", 0o777), errno.EPERM),
+        "chmod": (lambda: Path("readable").chmod(0o777), errno.EPERM),
         "chown": (lambda: os.chown("readable", USER, -1), errno.EPERM),
         "utimes": (lambda: os.utime("readable", ns=(0, 0)), errno.EPERM),
         "setxattr": (lambda: os.setxattr("readable", "user.x", b""), errno.EACCES),
@@ -184,7 +185,7 @@ def test_set_id_bits_fall_when_the_owner_gives_the_file_another_group(union: Uni
 
 @layers({"f": File(b"data", mode=0o755, uid=USER, gid=GROUP)})
 def test_set_gid_by_an_owner_outside_the_group_is_dropped(union: Union) -> None:
-    in_child(lambda: os.chmod("f", 0o2755), cwd=union.merged, uid=USER, gid=USER)
+    in_child(lambda: Path("f").chmod(0o2755), cwd=union.merged, uid=USER, gid=USER)
     assert stat.S_IMODE((union.merged / "f").stat().st_mode) == 0o755
 
 
