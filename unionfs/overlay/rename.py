@@ -87,8 +87,6 @@ class Rename:
             self._empty(new.inode, new_fd, new.name)
         if new.inode is not None:
             keep_reachable(tree, new.inode, new.parent, new.name)
-        if inode.has_origin:
-            tree.mark_impure(new.parent)
         over_whiteout = tree.has_whiteout(new.parent, new.name)
         if over_whiteout and (is_directory or leaves_whiteout):
             # The whiteout that is in the way moves to the old name: it is wanted there, or can be removed there.
@@ -165,8 +163,6 @@ class Rename:
         old.inode = one = self._copy_up.copy_up(one)
         new.inode = other = self._copy_up.copy_up(other)
         for inode, target in ((one, new), (other, old)):
-            if inode.has_origin:
-                tree.mark_impure(target.parent)
             self._mark_moving(inode, new if target is old else old, target)
         renameat2(old_fd, old.name, new_fd, new.name, RENAME_EXCHANGE)
         tree.nodes.detach(one, old.parent, old.name)
@@ -187,11 +183,14 @@ class Rename:
         return inode
 
     def _mark_moving(self, inode: Inode, source: _Side, target: _Side) -> None:
-        """Write on a directory that is about to move what it is merged with at its new place."""
+        """Write on what is about to move, and on its new parent, what a lookup must know of it at its new place."""
+        tree = self._tree
+        if inode.has_origin:
+            tree.mark_impure(target.parent)
         if not isinstance(inode, Directory):
             return
-        tree = self._tree
         if inode.lowers:
+            tree.mark_impure(target.parent)
             redirect = redirect_for(inode, source.parent is target.parent)
             if redirect:
                 tree.xattrs.set_redirect(tree.path(inode), redirect)
