@@ -59,9 +59,11 @@ class UnionfsBackend:
             command += ["-u", upper]
         if work is not None:
             command += ["-w", work]
-        if options:
-            command += ["-o", ",".join(options)]
-        run_unionfs([*command, mountpoint])
+        words = list(options)
+        if not any(word.startswith("redirect_dir") or word == "userxattr" for word in words):
+            # The default of the kernel, which is what these backends are compared with; ours is "on".
+            words.append("redirect_dir=off")
+        run_unionfs([*command, "-o", ",".join(words), mountpoint])
 
     def umount(self, mountpoint: Path) -> None:
         run_unionfs(["umount", mountpoint])

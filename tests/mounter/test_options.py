@@ -132,12 +132,10 @@ def test_a_switch_with_a_value_is_refused() -> None:
         "squash_to_gid=0",
         "xattr_permissions=2",
         "plugins=a.so",
-        "redirect_dir=on",
         "index=on",
         "metacopy=on",
         "nfs_export=on",
         "verity=require",
-        "userxattr",
         "datadir+=/d",
         "remount",
     ],
@@ -149,7 +147,7 @@ def test_what_would_make_another_union_is_refused_everywhere(option: str, dialec
 
 @pytest.mark.parametrize("dialect", ALL_DIALECTS)
 def test_off_is_accepted_for_features_that_are_missing(dialect: Dialect) -> None:
-    words = ["redirect_dir=off,index=off,metacopy=off,nfs_export=off,verity=off", "xattr_permissions=0,xino=auto,defaults"]
+    words = ["index=off,metacopy=off,nfs_export=off,verity=off", "xattr_permissions=0,xino=auto,defaults"]
     assert parse_options(words, dialect) == parse_options([])
 
 
@@ -188,3 +186,8 @@ def test_any_text_is_parsed_or_refused_in_one_line(text: str, dialect: Dialect) 
         line = str(error)
     assert "\n" not in line
     assert ": " in line
+
+
+@pytest.mark.parametrize("value", ["on", "follow", "off", "nofollow"])
+def test_redirect_dir_takes_the_values_of_the_kernel(value: str) -> None:
+    assert parse_options([f"redirect_dir={value}"]).settings == {"redirect_dir": value}

@@ -21,7 +21,8 @@ class MountRequest:
     ``flags`` are words of mount(8) that differ from the kernel's defaults (``nosuid``, ``noatime``, ``sync``; ``ro`` has its own
     field). ``timeout`` is how long the kernel may remember names and attributes, in seconds (None: for ever); ``spin_us`` the
     time in microseconds that the direct transport busy-waits for a next request (None: its own choice); ``sync`` False: fsync(2)
-    does nothing (volatile); ``redirect_dir`` and ``userxattr`` as in `unionfs.overlay.options.Options`; ``log`` the file for warnings (None: `unionfs.mounter.log.default_log`).
+    does nothing (volatile); ``redirect_dir`` and ``userxattr`` as in `unionfs.overlay.options.Options`; ``log`` the file for
+    warnings (None: `unionfs.mounter.log.default_log`).
     """
 
     mountpoint: Path

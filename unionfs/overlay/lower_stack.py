@@ -163,10 +163,7 @@ class _Walk:
 
 def check_redirect(value: bytes) -> None:
     """EINVAL for a redirect that OverlayFS refuses: with an empty component, or a relative one with a slash."""
-    if value.startswith(b"/"):
-        valid = all(value[1:].split(b"/"))
-    else:
-        valid = b"/" not in value
+    valid = all(value[1:].split(b"/")) if value.startswith(b"/") else b"/" not in value
     if not valid or b"\0" in value or b".." in value.split(b"/"):
         raise OSError(errno.EINVAL, f"invalid redirect {value!r} in a layer")
 
