@@ -312,3 +312,19 @@ def test_a_signal_that_the_shell_ignores_is_ignored(programs: Programs, layers: 
         assert ignored >> (signal.SIGHUP - 1) & 1
         process.terminate()
     assert process.returncode == 0
+
+
+def test_layers_on_overlayfs_are_read_past_us_all_the_same(programs: Programs, layers: Layers, tmp_path: Path) -> None:
+    below = {name: tmp_path / "below" / name for name in ("upper", "work", "merged")}
+    for directory in below.values():
+        directory.mkdir(parents=True)
+    options = f"lowerdir={layers.top}:{layers.base},upperdir={below['upper']},workdir={below['work']}"
+    subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", below["merged"]], check=True, timeout=TIMEOUT)
+    try:
+        programs.unionfs("mount", "-l", below["merged"], "-u", layers.upper, layers.merged)
+        assert (layers.merged / "base").read_text() == "base\n"
+        status = json.loads(programs.unionfs("status", "--json", layers.merged))
+        assert (status["negotiated"]["stack_depth"], status["requests"]["backing_refused"]) == (2, 0)
+        programs.unionfs("umount", layers.merged)
+    finally:
+        subprocess.run(["umount", below["merged"]], check=True, timeout=TIMEOUT)

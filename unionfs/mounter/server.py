@@ -27,6 +27,7 @@ from unionfs.mounter.locks import locked
 from unionfs.mounter.process_setup import tune_garbage_collector
 from unionfs.mounter.registry import Record, Registration, device_of, mount_namespace
 from unionfs.mounter.request import MountRequest
+from unionfs.mounter.stacking import stack_depth
 from unionfs.overlay import Options as UnionOptions
 from unionfs.overlay import Stack, Union
 
@@ -74,9 +75,11 @@ def serve(request: MountRequest, log: Path | None, ready: Callable[[], None]) ->
             UnionOptions(checked.redirect_dir, checked.userxattr, checked.sync),
         )
         resources.callback(union.close)
+        # Before mounting, like everything that touches a path of the layers.
+        depth = checked.stack_depth or stack_depth([*checked.lowers, *([checked.upper] if checked.upper else [])])
         tune_garbage_collector()
         with _mounted(checked) as (fd, device):
-            session = _open_session(fd, union, checked)
+            session = _open_session(fd, union, checked, depth)
             record = _record(registration, checked, device, log, own_work=checked.work is not None and request.work is None)
 
             def publish() -> None:
@@ -153,12 +156,11 @@ def _mounted(request: MountRequest) -> Iterator[tuple[int, int]]:
     os.close(fd)
 
 
-def _open_session(fd: int, union: Union, request: MountRequest) -> Session:
+def _open_session(fd: int, union: Union, request: MountRequest, depth: int) -> Session:
     settings: dict[str, Any] = {"data_path": request.data_path}
     if request.spin_us is not None:
         settings["spin_us"] = request.spin_us
-    if request.stack_depth is not None:
-        settings["stack_depth"] = request.stack_depth
+    settings["stack_depth"] = depth
     if request.timeout is not None:
         settings |= dict.fromkeys(("entry_timeout", "attr_timeout", "negative_timeout"), request.timeout)
     # Only the one that is used is loaded: pyfuse3 brings libfuse along.
