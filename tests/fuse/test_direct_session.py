@@ -7,6 +7,7 @@ import errno
 import os
 import stat
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -212,10 +213,13 @@ def test_xattr_of_any_size_goes_both_ways(running: Served, filesystem: FakeFiles
 @pytest.mark.parametrize("change", ["printf x 1<> file", ": > file", "truncate -s 1 file"])
 def test_change_by_another_user_drops_the_set_id_bits(running: Served, filesystem: FakeFilesystem, change: str) -> None:
     node = filesystem.add(b"file", b"content", mode=0o6777)
-    command = f"{change} && stat -c %a file"
-    done = subprocess.run(
-        ["sh", "-c", command], cwd=running.mountpoint, user=65534, group=65534, capture_output=True, timeout=DEADLINE
+    # The child enters the mount only once it is a program of its own: until then `subprocess` holds the interpreter lock, which
+    # the server, a thread of ours, needs to answer it.
+    program = (
+        "import os, sys; os.chdir(sys.argv[1]); os.setgid(65534); os.setuid(65534); os.execvp('sh', ['sh', '-c', sys.argv[2]])"
     )
+    command = [sys.executable, "-I", "-c", program, running.mountpoint, f"{change} && stat -c %a file"]
+    done = subprocess.run(command, capture_output=True, timeout=DEADLINE)
     assert done.stdout == b"777\n"
     assert stat.S_IMODE(filesystem.nodes[node].mode) == 0o777
 

@@ -26,10 +26,12 @@ TIMEOUT = 60.0
 def as_user(uid: int, program: str, directory: Path) -> None:
     """Run Python code as another user, with ``directory`` as its working directory.
 
-    It changes identity after the start: neither the interpreter nor the way to the directory need be open to other users."""
-    prologue = f"import os; os.setgroups([]); os.setresgid({uid}, {uid}, {uid}); os.setresuid({uid}, {uid}, {uid})"
-    command = [sys.executable, "-I", "-c", f"{prologue}\n{program}"]
-    subprocess.run(command, cwd=directory, check=True, timeout=TIMEOUT)
+    It changes identity after the start: neither the interpreter nor the way to the directory need be open to other users.  It
+    goes to the directory after the start too: `subprocess` holds the interpreter lock until the child has replaced itself, and
+    with ``cwd`` the child would wait for an answer of the server, which is a thread of ours that needs the lock."""
+    prologue = f"import os, sys; os.chdir(sys.argv[1]); os.setgroups([]); os.setresgid(*[{uid}] * 3); os.setresuid(*[{uid}] * 3)"
+    command = [sys.executable, "-I", "-c", f"{prologue}\n{program}", directory]
+    subprocess.run(command, check=True, timeout=TIMEOUT)
 
 
 @dataclass
