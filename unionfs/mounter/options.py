@@ -100,6 +100,7 @@ _SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "fsync": ("fsync", _boolean),
     "sync": ("fsync", _boolean),  # fuse-overlayfs 2.0's other name for it; without a value it is the switch of mount(8)
     "redirect_dir": ("redirect_dir", _choice("on", "follow", "off", "nofollow")),
+    "metacopy": ("metacopy", lambda value: _choice("on", "off")(value) == "on"),
     "fsname": ("source", unescape),
     "log": ("log", lambda value: Path(unescape(value))),
 }
@@ -116,7 +117,7 @@ _UNSUPPORTED: dict[str, tuple[frozenset[str | None], str]] = {
     "xattr_permissions": (frozenset({"0"}), "owners in extended attributes are not supported yet; leave it out"),
     "plugins": (frozenset(), "layers from plug-ins are not supported; give directories"),
     "datadir+": (frozenset(), "data-only layers are not supported yet; give lowerdir"),
-    **{name: (frozenset({"off"}), _NO_FEATURE) for name in ("index", "metacopy", "nfs_export", "verity")},
+    **{name: (frozenset({"off"}), _NO_FEATURE) for name in ("index", "nfs_export", "verity")},
     "remount": (frozenset(), "a mounted union cannot be changed; unmount it and mount it anew"),
 }
 

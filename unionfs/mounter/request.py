@@ -21,8 +21,8 @@ class MountRequest:
     ``flags`` are words of mount(8) that differ from the kernel's defaults (``nosuid``, ``noatime``, ``sync``; ``ro`` has its own
     field). ``timeout`` is how long the kernel may remember names and attributes, in seconds (None: for ever); ``spin_us`` the
     time in microseconds that the direct transport busy-waits for a next request (None: its own choice); ``sync`` False: fsync(2)
-    does nothing (volatile); ``redirect_dir`` and ``userxattr`` as in `unionfs.overlay.options.Options`; ``log`` the file for
-    warnings (None: `unionfs.mounter.log.default_log`).
+    does nothing (volatile); ``redirect_dir``, ``userxattr`` and ``metacopy`` as in `unionfs.overlay.options.Options`; ``log`` the
+    file for warnings (None: `unionfs.mounter.log.default_log`).
     """
 
     mountpoint: Path
@@ -42,6 +42,7 @@ class MountRequest:
     sync: bool = True
     redirect_dir: RedirectDir = "on"
     userxattr: bool = False
+    metacopy: bool = False
     log: Path | None = None
 
 
@@ -82,7 +83,7 @@ def build_request(
         flags=_flags(switches),
         allow_other=switches.get("allow_other", False),
         allow_root=switches.get("allow_root", False),
-        redirect_dir=settings.pop("redirect_dir", _default_redirect_dir(dialect)),
+        redirect_dir=settings.pop("redirect_dir", "on" if settings.get("metacopy") else _default_redirect_dir(dialect)),
         userxattr=switches.get("userxattr", not _may_write_trusted_xattrs()),
         sync=fsync and not switches.get("volatile", False),
         **settings,
@@ -107,6 +108,8 @@ def _refuse_contradictions(options: Options, *, has_upper: bool, dialect: Dialec
         raise OptionError(
             "redirect_dir", "contradicts userxattr: any owner of a file could forge one", "leave one of the two out"
         )
+    if settings.get("metacopy") and (switches.get("userxattr") or settings.get("redirect_dir", "on") != "on"):
+        raise OptionError("metacopy=on", "needs redirect_dir=on and no userxattr", "change these, or leave metacopy out")
     if switches.get("volatile") and settings.get("fsync"):
         raise OptionError("volatile", "contradicts fsync=1", "give one of the two")
     # mount(8) and container engines write rw whether they know of an upper or not; a person who writes it expects to be able to

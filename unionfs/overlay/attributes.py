@@ -46,7 +46,7 @@ def attr_of(inode: Inode, st: os.stat_result) -> Attr:
     return Attr(
         inode.ino,
         st.st_size,
-        st.st_blocks,
+        st.st_blocks if inode.data is None else inode.data.blocks,
         atime // _SECOND,
         mtime // _SECOND,
         ctime // _SECOND,
@@ -77,7 +77,7 @@ class Attributes:
         if valid & SET_SIZE:
             inode = self._contents.truncate(inode, changes.size)
         elif valid & _OF_THE_REAL_FILE:
-            inode = self._copy_up.copy_up(inode)
+            inode = self._copy_up.copy_up_metadata(inode)
         # Owner before mode: chown(2) drops set-id bits, and a mode that is set along with it must stay.
         if valid & (SET_UID | SET_GID):
             self._chown(inode, changes)
@@ -117,7 +117,7 @@ class Attributes:
     def setxattr(self, inode: Inode, name: bytes, value: bytes, flags: int) -> None:
         """Set one, after a copy-up if need be."""
         name = self._tree.xattrs.stored_name(name)
-        inode = self._copy_up.copy_up(inode)
+        inode = self._copy_up.copy_up_metadata(inode)
         os.setxattr(self._tree.path(inode), name, value, flags, follow_symlinks=self._follows(inode))
 
     def listxattr(self, inode: Inode, privileged: bool) -> list[bytes]:
@@ -131,5 +131,5 @@ class Attributes:
         name = self._tree.xattrs.stored_name(name)
         if not inode.is_upper:
             os.getxattr(self._tree.path(inode), name, follow_symlinks=self._follows(inode))
-            inode = self._copy_up.copy_up(inode)
+            inode = self._copy_up.copy_up_metadata(inode)
         os.removexattr(self._tree.path(inode), name, follow_symlinks=self._follows(inode))

@@ -11,7 +11,7 @@ from unionfs.linux.allocate import fallocate
 from unionfs.overlay import kinds
 from unionfs.overlay.copy_up import CopyUp
 from unionfs.overlay.inode import Directory, Inode
-from unionfs.overlay.real_file import read_fd, write_fd
+from unionfs.overlay.real_file import open_own, read_fd, write_fd
 from unionfs.overlay.tree import Tree
 
 
@@ -42,7 +42,7 @@ class Contents:
                 raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
             if truncates:
                 os.ftruncate(write_fd(self._tree, inode), 0)
-        return Opened(int(inode.is_upper), truncates)
+        return Opened(int(inode.is_upper and inode.data is None), truncates)
 
     def read(self, inode: Inode, offset: int, size: int) -> bytes:
         """Read what is in memory at once; otherwise raise `Blocking`, so that nobody else waits for the disk."""
@@ -110,10 +110,13 @@ class Contents:
         """Have the upper object written out.  A lower one needs nothing: it did not change."""
         if not self._sync or not inode.is_upper:
             return
+        # Of a metadata-only copy the upper file is what changed, not the one that has the data.
         if isinstance(inode, Directory):
             if inode.upper is None:
                 return
             fd = self._tree.dir_fd(inode.upper)
+        elif inode.data is not None:
+            raise Blocking(_Fsync(open_own(self._tree, inode, os.O_RDONLY | os.O_CLOEXEC), datasync), restart=False)
         else:
             fd = read_fd(self._tree, inode)
         raise Blocking(_Fsync(os.dup(fd), datasync), restart=False)

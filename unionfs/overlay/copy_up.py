@@ -13,15 +13,17 @@ import logging
 import os
 import stat
 from collections.abc import Callable
+from enum import Enum
 
 from unionfs.filesystem import Blocking, StaleAttributes
 from unionfs.overlay import kinds
-from unionfs.overlay.data_copy import DataCopy
+from unionfs.overlay.data_copy import DataCopy, InPlaceCopy
+from unionfs.overlay.data_place import DataPlace
 from unionfs.overlay.fd_pool import close
 from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.layer import RealDir
 from unionfs.overlay.listing import RealName
-from unionfs.overlay.real_file import open_lower_file
+from unionfs.overlay.real_file import open_for_writing, open_lower_file
 from unionfs.overlay.tree import Tree
 from unionfs.overlay.work_dir import StagedFile
 
@@ -34,11 +36,13 @@ _VITAL_XATTRS = (b"security.", b"system.posix_acl_")
 class CopyUp:
     """Copies objects of one union up."""
 
-    def __init__(self, tree: Tree, notices: list[StaleAttributes], sync: bool) -> None:
-        """``notices``: see `unionfs.filesystem.Filesystem`.  ``sync``: make data durable before it is installed."""
+    def __init__(self, tree: Tree, notices: list[StaleAttributes], sync: bool, metacopy: bool) -> None:
+        """``notices``: see `unionfs.filesystem.Filesystem`.  ``sync``: make data durable before it is installed.  ``metacopy``:
+        leave the data of a regular file where it is as long as only its metadata changes."""
         self._tree = tree
         self._notices = notices
         self._sync = sync
+        self._metacopy = metacopy
         self.count = 0
         self.bytes = 0
 
@@ -77,10 +81,24 @@ class CopyUp:
             OSError: as `upper_of`; ENOSPC, EDQUOT, EIO.
         """
         if inode.is_upper:
-            return inode
+            return inode if inode.data is None else self._copy_data_up(inode, with_data)
         if isinstance(inode, Directory):
             self.upper_of(inode)
             return inode
+        return self._copy_object_up(inode, _Extent.ALL if with_data else _Extent.EMPTY)
+
+    def copy_up_metadata(self, inode: Inode) -> Inode:
+        """The same for a change that needs no data: with ``metacopy`` that of a regular file stays where it is."""
+        if inode.is_upper:
+            if inode.copying is not None and not inode.copying.done:
+                # The copying puts the file's times back at its end, and would undo a change of them.
+                raise Blocking(inode.copying)
+            return inode
+        if not self._metacopy or inode.kind != kinds.REG or not inode.names or self._tree.stat(inode).st_size == 0:
+            return self.copy_up(inode)
+        return self._copy_object_up(inode, _Extent.METADATA)
+
+    def _copy_object_up(self, inode: Inode, extent: _Extent) -> Inode:
         parent: Directory | None = None
         upper: RealDir | None = None
         if inode.names:
@@ -90,14 +108,18 @@ class CopyUp:
             self._tree.work  # noqa: B018
         lower = self._tree.stat(inode)
         if inode.kind == kinds.REG:
-            upper_fd, copied = self._copy_file(inode, upper, lower, with_data)
+            upper_fd, copied = self._copy_file(inode, upper, lower, extent)
         else:
             upper_fd, copied = -1, self._copy_special(inode, upper, lower)
         self.count += 1
         if parent is not None and parent.upper_names is not None:
             parent.upper_names[name] = RealName(inode.kind, copied.st_ino)
         self._tell_changed(inode, parent)
-        moved = self._move(inode, upper, upper_fd)
+        if extent is _Extent.METADATA and upper is not None:
+            moved = self._move_metadata(inode, upper, lower)
+            os.close(upper_fd)
+        else:
+            moved = self._move(inode, upper, upper_fd)
         if lower.st_nlink > 1:
             # Of several names of a lower file only this one was copied up: it is another file now, with a number of its own.
             moved.ino = self._tree.inos.shown(copied.st_dev, copied.st_ino)
@@ -131,11 +153,14 @@ class CopyUp:
 
     # -- files ------------------------------------------------------------------------------------------------------------
 
-    def _copy_file(self, inode: Inode, upper: RealDir | None, st: os.stat_result, with_data: bool) -> tuple[int, os.stat_result]:
+    def _copy_file(self, inode: Inode, upper: RealDir | None, st: os.stat_result, extent: _Extent) -> tuple[int, os.stat_result]:
         """Copy a regular file; the descriptor of the copy, and its attributes."""
-        staged = self._staged_file(inode, st.st_size if with_data else 0)
+        staged = self._staged_file(inode, st.st_size if extent is _Extent.ALL else 0)
         try:
             target = b"/proc/self/fd/%d" % staged.fd
+            if extent is _Extent.METADATA:
+                os.ftruncate(staged.fd, st.st_size)
+                self._tree.xattrs.set_metacopy(target)
             copy_metadata(self._tree, self._tree.path(inode), target, st, is_open=True)
             if upper is not None:
                 self._set_origin(inode, target, st, is_open=True)
@@ -167,6 +192,55 @@ class CopyUp:
             raise copying.error
         self.bytes += size
         return copying.staged
+
+    def _copy_data_up(self, inode: Inode, with_data: bool) -> Inode:
+        """Give a metadata-only copy in the upper layer its data.
+
+        It is written into the file itself: until the mark is taken away at the end, the data below counts.
+        """
+        tree = self._tree
+        tree.work  # noqa: B018
+        size = tree.stat(inode).st_size if with_data else 0
+        fd = self._target(inode, size)
+        try:
+            path = b"/proc/self/fd/%d" % fd
+            if size == 0:
+                os.ftruncate(fd, 0)
+            tree.xattrs.remove_metacopy(path)
+        except OSError:
+            os.close(fd)
+            raise
+        self._notices.append(StaleAttributes(inode.node))
+        self.count += 1
+        moved = self._succeed(inode) if inode.pins else inode
+        close(moved)
+        moved.data, moved.redirect = None, b""
+        moved.fd, moved.fd_writable = fd, True
+        tree.pool.add(moved)
+        return moved
+
+    def _target(self, inode: Inode, size: int) -> int:
+        """A descriptor of the upper file of a metadata-only copy, with the data in it; raises `Blocking` until it is."""
+        tree = self._tree
+        copying = inode.copying
+        if copying is None:
+            fd = open_for_writing(tree, inode)
+            if size == 0:
+                return fd
+            target = StagedFile(tree.work, fd, None)
+            try:
+                copying = inode.copying = InPlaceCopy(open_lower_file(tree, inode), target, size, self._sync)
+            except OSError:
+                target.drop()
+                raise
+        if not copying.done:
+            raise Blocking(copying)
+        inode.copying = None
+        if copying.error is not None:
+            copying.abandon()
+            raise copying.error
+        self.bytes += size
+        return copying.staged.fd
 
     # -- symbolic links, devices, fifos, sockets --------------------------------------------------------------------------
 
@@ -228,6 +302,14 @@ class CopyUp:
             tree.pool.add(moved)
         return moved
 
+    def _move_metadata(self, inode: Inode, upper: RealDir, lower: os.stat_result) -> Inode:
+        """Let ``inode`` stand for a metadata-only copy.  Its data does not move, so a pinned one needs no successor."""
+        if inode.data is None:
+            inode.data = DataPlace(inode.place, inode.place_name, lower.st_blocks)
+        inode.place = upper
+        inode.place_name = inode.names[0][1]
+        return inode
+
     def _succeed(self, stale: Inode) -> Inode:
         tree = self._tree
         successor = Inode(tree.nodes.new_id(), stale.ino, stale.kind, stale.place, stale.place_name)
@@ -238,6 +320,14 @@ class CopyUp:
         stale.successor, successor.predecessor = successor, stale
         self._notices.append(StaleAttributes(stale.node))
         return successor
+
+
+class _Extent(Enum):
+    """How much of a regular file is copied up."""
+
+    ALL = "all"
+    EMPTY = "empty"
+    METADATA = "metadata"
 
 
 def copy_metadata(tree: Tree, source: bytes, target: bytes, st: os.stat_result, is_open: bool = False) -> None:

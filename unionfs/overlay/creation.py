@@ -15,6 +15,7 @@ from unionfs.overlay.copy_up import CopyUp
 from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.layer import RealDir
 from unionfs.overlay.listing import DOT_WHITEOUT, RealName, kind_of
+from unionfs.overlay.lower_stack import redirect_for
 from unionfs.overlay.tree import Tree
 
 Make = Callable[[int, bytes], None]
@@ -77,7 +78,9 @@ class Creation:
             raise OSError(errno.EPERM, os.strerror(errno.EPERM))
         self._check_free(parent, name)
         upper = self._copy_up.upper_of(parent)
-        inode = self._copy_up.copy_up(inode)
+        inode = self._copy_up.copy_up_metadata(inode)
+        if inode.data is not None and inode.names:
+            self._redirect(inode)
         orphan_fd = inode.orphan_fd
         source_fd = tree.dir_fd(inode.place) if orphan_fd < 0 else -1
 
@@ -103,6 +106,13 @@ class Creation:
         _enter(parent, name, RealName(inode.kind, st.st_ino))
         tree.nodes.attach(inode, parent, name)
         return inode, st
+
+    def _redirect(self, inode: Inode) -> None:
+        """A metadata-only copy with several names finds its data by a path, which is good under all of them."""
+        redirect = redirect_for(inode, same_parent=False)
+        if redirect:
+            self._tree.xattrs.set_redirect(self._tree.path(inode), redirect)
+            inode.redirect = redirect
 
     # -- the common part --------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from unionfs.linux.clone import clone_range
 from unionfs.overlay.work_dir import StagedFile
 
 _CHUNK = 1 << 20
+_CAPABILITY = "security.capability"
 _NOT_SUPPORTED = (
     errno.EOPNOTSUPP,
     errno.EXDEV,
@@ -44,7 +45,7 @@ class DataCopy:
     def __call__(self) -> None:
         """Copy.  Raises nothing; sets ``error`` and ``done``."""
         try:
-            copy_data(self._source_fd, self.staged.fd, self._size)
+            self._copy()
             if self._sync:
                 # As OverlayFS does: after the rename a power cut must not leave a file without its data.
                 os.fsync(self.staged.fd)
@@ -57,12 +58,38 @@ class DataCopy:
                 if self._abandoned:
                     self.staged.drop()
 
+    def _copy(self) -> None:
+        copy_data(self._source_fd, self.staged.fd, self._size)
+
     def abandon(self) -> None:
         """Nobody wants the result any more: the file is dropped as soon as the copying has ended."""
         with self._ending:
             self._abandoned = True
             if self.done:
                 self.staged.drop()
+
+
+class InPlaceCopy(DataCopy):
+    """The same into a file that is in the upper layer already and must look as before: a metadata-only copy."""
+
+    def _copy(self) -> None:
+        fd = self.staged.fd
+        before = os.fstat(fd)
+        capability = _capability(fd)
+        super()._copy()
+        if capability is not None:
+            # Every write takes it away.
+            os.setxattr(fd, _CAPABILITY, capability)
+        os.utime(fd, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def _capability(fd: int) -> bytes | None:
+    try:
+        return os.getxattr(fd, _CAPABILITY)
+    except OSError as error:
+        if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
+            return None
+        raise
 
 
 def copy_data(source_fd: int, target_fd: int, size: int) -> None:

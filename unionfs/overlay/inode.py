@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from unionfs.overlay import kinds
 from unionfs.overlay.data_copy import DataCopy
+from unionfs.overlay.data_place import DataPlace
 from unionfs.overlay.layer import RealDir
 from unionfs.overlay.listing import LowerName, RealName
 from unionfs.overlay.listing_order import ListingOrder
@@ -26,6 +27,8 @@ class Inode:
         pins: how many passthrough opens the kernel has of the real file.
         hard_link_ino: its key in `NodeTable.hard_links`, 0 if it is not there.
         has_origin: whether the upper object has the attribute ``origin``.
+        data: where the data of a metadata-only copy is; None: in the real object itself.
+        redirect: value of the attribute ``redirect`` of the upper object: where its lower part was found, if not under its name.
         copying: the copy-up of its data that is under way.
         successor: set once a copy-up had to leave this node behind (it was pinned): what now stands for it.
         predecessor: the node left behind, as long as the kernel knows it.
@@ -33,6 +36,7 @@ class Inode:
 
     __slots__ = (
         "copying",
+        "data",
         "fd",
         "fd_writable",
         "hard_link_ino",
@@ -48,6 +52,7 @@ class Inode:
         "place_name",
         "predecessor",
         "recent",
+        "redirect",
         "successor",
     )
 
@@ -66,6 +71,8 @@ class Inode:
         self.pins = 0
         self.hard_link_ino = 0
         self.has_origin = False
+        self.data: DataPlace | None = None
+        self.redirect = b""
         self.copying: DataCopy | None = None
         self.successor: Inode | None = None
         self.predecessor: Inode | None = None
@@ -87,11 +94,10 @@ class Directory(Inode):
         lower_names: what ``lowers`` show; None until needed; never changes.
         children: the inodes known by name.
         impure: whether ``upper`` is marked as possibly holding objects with an origin; known once ``upper_names`` is.
-        redirect: value of the attribute ``redirect`` of ``upper``: where ``lowers`` were found, if not under its name.
         order: in what order and with which offsets it is listed; None until it is.
     """
 
-    __slots__ = ("children", "impure", "lower_names", "lowers", "order", "redirect", "upper", "upper_names")
+    __slots__ = ("children", "impure", "lower_names", "lowers", "order", "upper", "upper_names")
 
     def __init__(self, node: int, ino: int, upper: RealDir | None, lowers: tuple[RealDir, ...]) -> None:
         top = upper or lowers[0]
@@ -102,7 +108,6 @@ class Directory(Inode):
         self.lower_names: dict[bytes, LowerName] | None = None
         self.children: dict[bytes, Inode] = {}
         self.impure = False
-        self.redirect = b""
         self.order: ListingOrder | None = None
 
     @property

@@ -55,7 +55,7 @@ class RealDir:
     upper one that is renamed just gets another parent and name.
     """
 
-    __slots__ = ("fd", "layer", "name", "parent", "recent")
+    __slots__ = ("fd", "impure", "layer", "name", "parent", "recent")
 
     def __init__(self, layer: Layer, parent: RealDir | None, name: bytes, fd: int = -1) -> None:
         self.layer = layer
@@ -63,6 +63,9 @@ class RealDir:
         self.name = name
         self.fd = fd
         self.recent = True
+        self.impure = False
+        """Whether the directory may hold objects with an origin, metadata-only copies among them; known once its names were
+        read."""
 
     def open(self, pool: FdPool) -> int:
         """The descriptor of the directory; good until the pool's next `FdPool.trim`."""

@@ -39,6 +39,7 @@ class LowerName(NamedTuple):
 def read_names(real: RealDir, pool: FdPool, xattrs: PrivateXattrs) -> dict[bytes, RealName]:
     """All names of one real directory, with its whiteouts (type `kinds.WHT`), the ``.wh.`` ones as they are."""
     fd = real.open(pool)
+    real.impure = xattrs.is_impure(fd)
     whiteout_xattrs = xattrs if xattrs.opaque(fd) == HAS_XATTR_WHITEOUTS else None
     names: dict[bytes, RealName] = {}
     # By the path in /proc and not by the descriptor, because only then scandir gives bytes.

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from unionfs.overlay import kinds
 from unionfs.overlay.fd_pool import FdPool
-from unionfs.overlay.inode import Directory
+from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.layer import Layer, RealDir
 from unionfs.overlay.listing import hides_all_below, kind_of
 from unionfs.overlay.private_xattrs import PrivateXattrs
@@ -48,7 +48,7 @@ class LowerStack:
             above = parent.lowers[place]
             real = RealDir(above.layer, above, name)
             found.append(real)
-            if self._is_bottom(real) or hides_all_below(real, self._pool, self._xattrs):
+            if self.is_bottom(real) or hides_all_below(real, self._pool, self._xattrs):
                 break
             redirect = self._redirect(real)
             if redirect:
@@ -69,13 +69,14 @@ class LowerStack:
 
     # -- redirects ----------------------------------------------------------------------------------------------------
 
-    def _is_bottom(self, real: RealDir) -> bool:
+    def is_bottom(self, real: RealDir) -> bool:
+        """Whether there is no layer below that of ``real``."""
         return real.layer is self._layers[-1]
 
     def _redirect(self, real: RealDir) -> bytes:
         if not self._follow:
             return b""
-        value = self._xattrs.redirect(real.open(self._pool))
+        value = self._xattrs.redirect(b"/proc/self/fd/%d/." % real.open(self._pool))
         if value:
             check_redirect(value)
         return value
@@ -89,12 +90,12 @@ class LowerStack:
             above = parent.lowers[place]
             real = self._directory_in(above, redirect)
             if real is None:
-                if self._is_there(above, redirect):
+                if self.is_there(above, redirect):
                     return
                 continue
             yield real
             layer = real.layer
-            if self._is_bottom(real) or hides_all_below(real, self._pool, self._xattrs):
+            if self.is_bottom(real) or hides_all_below(real, self._pool, self._xattrs):
                 return
             redirect = self._redirect(real) or redirect
         yield from self._from_roots(0 if layer is None else self._indexes[layer] + 1, redirect)
@@ -102,23 +103,40 @@ class LowerStack:
     def _from_roots(self, index: int, path: bytes) -> Iterator[RealDir]:
         """What the layers from ``index`` on have at ``path``; ``path`` may change from layer to layer."""
         for layer in self._layers[index:]:
-            walk = _Walk(path)
+            walk = _Walk(path[1:].split(b"/"))
             real = self._walk(layer, walk)
             if real is not None:
                 yield real
             if walk.ends:
                 return
-            path = walk.path_below()
+            path = b"/" + b"/".join(walk.names_below())
+
+    def find_path(self, path: bytes, index: int) -> tuple[RealDir, bytes] | None:
+        """What the first of the layers from ``index`` on has at ``path``, of whatever type: a real directory and a name in it."""
+        *names, last = path[1:].split(b"/")
+        for layer in self._layers[index:]:
+            walk = _Walk(names)
+            real = self._walk(layer, walk)
+            if real is not None and self.is_there(real, last):
+                return real, last
+            if walk.ends:
+                break
+            names = walk.names_below()
+        return None
+
+    def index_of(self, real: RealDir) -> int:
+        """Position of the layer of ``real`` in the lower stack; -1 for the upper layer."""
+        return self._indexes.get(real.layer, -1)
 
     def _walk(self, layer: Layer, walk: _Walk) -> RealDir | None:
         real = layer.root
         for name in walk.names:
             below = self._directory_in(real, name)
             if below is None:
-                walk.ends = walk.ends or self._is_there(real, name)
+                walk.ends = walk.ends or self.is_there(real, name)
                 return None
             real = below
-            if not self._is_bottom(real):
+            if not self.is_bottom(real):
                 walk.ends = walk.ends or hides_all_below(real, self._pool, self._xattrs)
                 walk.redirects.append(self._redirect(real))
         return real
@@ -130,7 +148,7 @@ class LowerStack:
             return None
         return RealDir(above.layer, above, name) if kind_of(st) == kinds.DIR else None
 
-    def _is_there(self, above: RealDir, name: bytes) -> bool:
+    def is_there(self, above: RealDir, name: bytes) -> bool:
         """Whether something else than a directory has the name: a whiteout or a file ends the search."""
         try:
             os.stat(name, dir_fd=above.open(self._pool), follow_symlinks=False)
@@ -142,14 +160,14 @@ class LowerStack:
 class _Walk:
     """One path on its way through one layer."""
 
-    def __init__(self, path: bytes) -> None:
-        self.names = path[1:].split(b"/")
+    def __init__(self, names: list[bytes]) -> None:
+        self.names = names
         self.redirects: list[bytes] = []
         """Of the directories passed, in the order of ``names``."""
         self.ends = False
         """Whether no layer below may be asked."""
 
-    def path_below(self) -> bytes:
+    def names_below(self) -> list[bytes]:
         """The path to go on with in the layers below: the redirects on the way applied."""
         names: list[bytes] = []
         for position, name in enumerate(self.names):
@@ -158,7 +176,7 @@ class _Walk:
                 names = redirect[1:].split(b"/")
             else:
                 names.append(redirect or name)
-        return b"/" + b"/".join(names)
+        return names
 
 
 def check_redirect(value: bytes) -> None:
@@ -168,21 +186,23 @@ def check_redirect(value: bytes) -> None:
         raise OSError(errno.EINVAL, f"invalid redirect {value!r} in a layer")
 
 
-def redirect_for(directory: Directory, same_parent: bool) -> bytes:
-    """The redirect to write before ``directory`` is renamed; empty if the one it has stays good.
+def redirect_for(inode: Inode, same_parent: bool) -> bytes:
+    """The redirect to write before ``inode``, a directory or a metadata-only copy, is renamed; empty if the one it has stays
+    good.
 
     A path also where it stays in the same parent, if it is not certain that its name alone is enough.
 
     Raises:
         OSError: EXDEV: longer than `LONGEST_REDIRECT`.
     """
-    present = directory.redirect
+    present = inode.redirect
     if present and (same_parent or present.startswith(b"/")):
         return b""
+    parent, name = inode.names[0]
     if same_parent:
-        return directory.names[0][1]
-    names: list[bytes] = []
-    ancestor: Directory | None = directory
+        return name
+    names: list[bytes] = [present or name]
+    ancestor: Directory | None = parent
     while ancestor is not None and ancestor.names:
         part = ancestor.redirect or ancestor.names[0][1]
         names.append(part.lstrip(b"/"))

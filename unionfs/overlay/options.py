@@ -18,12 +18,18 @@ class Options:
             that always follow: they cannot (EXDEV), but redirects that are there are followed; ``nofollow``: nor that.
         userxattr: keep the union's own attributes in ``user.overlay.`` instead of ``trusted.overlay.``, which takes no privilege.
             Redirects are then neither written nor followed, because any owner of a file could forge one.
+        metacopy: chmod, chown and the like on a lower file copy its metadata only; the data follows at the first write.
         sync: false (``volatile``): nothing is made durable; a power cut may cost what was written.
     """
 
     redirect_dir: RedirectDir = "on"
     userxattr: bool = False
+    metacopy: bool = False
     sync: bool = True
+
+    def __post_init__(self) -> None:
+        if self.metacopy and not self.writes_redirects:
+            raise ValueError("metacopy=on needs redirect_dir=on and no userxattr: a renamed file could not find its data")
 
     @property
     def follows_redirects(self) -> bool:

@@ -44,6 +44,7 @@ class PrivateXattrs:
         self._origin = self.prefix + b"origin"
         self._impure = self.prefix + b"impure"
         self._redirect = self.prefix + b"redirect"
+        self._metacopy = self.prefix + b"metacopy"
         self._escaped = self.prefix + _ESCAPE
 
     # -- reading ------------------------------------------------------------------------------------------------------
@@ -74,9 +75,18 @@ class PrivateXattrs:
         """Whether a directory may hold objects with an origin."""
         return self._get(b"/proc/self/fd/%d" % dir_fd, self._impure, follow=True) == _YES
 
-    def redirect(self, dir_fd: int) -> bytes:
-        """Value of ``redirect`` of an open directory; empty if it has none."""
-        return self._get(b"/proc/self/fd/%d" % dir_fd, self._redirect, follow=True)
+    def redirect(self, path: bytes) -> bytes:
+        """Value of ``redirect``; empty if there is none."""
+        return self._get(path, self._redirect)
+
+    def metacopy(self, path: bytes) -> bytes | None:
+        """Value of ``metacopy``, which may be empty; None if there is none."""
+        try:
+            return os.getxattr(path, self._metacopy, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return None
+            raise
 
     def _get(self, path: bytes, name: bytes, follow: bool = False) -> bytes:
         try:
@@ -92,8 +102,21 @@ class PrivateXattrs:
         """Mark a directory opaque."""
         os.setxattr(path, self._opaque, HIDES_ALL)
 
+    def set_metacopy(self, path: bytes) -> None:
+        """Mark the open file at ``path`` as a metadata-only copy."""
+        os.setxattr(path, self._metacopy, b"")
+
+    def remove_metacopy(self, path: bytes) -> None:
+        """The open file at ``path`` has its data itself now, so that its redirect leads nowhere any more."""
+        os.removexattr(path, self._metacopy)
+        try:
+            os.removexattr(path, self._redirect)
+        except OSError as error:
+            if error.errno not in _ABSENT:
+                raise
+
     def set_redirect(self, path: bytes, value: bytes) -> None:
-        """Let a directory be merged with what the layers below have at ``value``."""
+        """Let a directory be merged with what the layers below have at ``value``, or a metadata-only copy have that data."""
         os.setxattr(path, self._redirect, value)
 
     def set_origin(self, path: bytes, value: bytes, follow: bool) -> bool:

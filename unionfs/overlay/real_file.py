@@ -20,20 +20,20 @@ def read_fd(tree: Tree, inode: Inode) -> int:
         OSError: what open(2) gives.
     """
     if inode.fd < 0:
-        inode.fd, inode.fd_writable = _open(tree, inode, _READ), False
+        inode.fd, inode.fd_writable = _open_data(tree, inode), False
         tree.pool.add(inode)
     inode.recent = True
     return inode.fd
 
 
 def write_fd(tree: Tree, inode: Inode) -> int:
-    """The same to write by; the inode is in the upper layer.
+    """The same to write by; the inode is in the upper layer with its data.
 
     Raises:
         OSError: what open(2) gives; ETXTBSY while the upper file itself is being executed.
     """
     if inode.fd < 0 or not inode.fd_writable:
-        fd = _open_for_writing(tree, inode)
+        fd = open_for_writing(tree, inode)
         close(inode)
         inode.fd, inode.fd_writable = fd, True
         tree.pool.add(inode)
@@ -43,18 +43,26 @@ def write_fd(tree: Tree, inode: Inode) -> int:
 
 def open_lower_file(tree: Tree, inode: Inode) -> int:
     """A descriptor of its own for reading a lower file, to be closed by the caller."""
-    return _open(tree, inode, _READ)
+    return _open_data(tree, inode)
 
 
-def _open(tree: Tree, inode: Inode, flags: int) -> int:
+def _open_data(tree: Tree, inode: Inode) -> int:
+    if inode.data is None:
+        return open_own(tree, inode, _READ)
+    return os.open(inode.data.name, _READ, dir_fd=tree.dir_fd(inode.data.place))
+
+
+def open_own(tree: Tree, inode: Inode, flags: int) -> int:
+    """Open the real object itself, which need not have the data."""
     if inode.orphan_fd >= 0:
         return os.open(b"/proc/self/fd/%d" % inode.orphan_fd, flags & ~os.O_NOFOLLOW)
     return os.open(inode.place_name, flags, dir_fd=tree.dir_fd(inode.place))
 
 
-def _open_for_writing(tree: Tree, inode: Inode) -> int:
+def open_for_writing(tree: Tree, inode: Inode) -> int:
+    """A descriptor of its own for reading and writing the upper object itself."""
     try:
-        return _open(tree, inode, _WRITE)
+        return open_own(tree, inode, _WRITE)
     except PermissionError as error:
         # Whoever made a read-only file may write it through the descriptor that made it.  Ours may have been closed since, so an
         # unprivileged owner must be let in again.
@@ -64,6 +72,6 @@ def _open_for_writing(tree: Tree, inode: Inode) -> int:
     mode = tree.stat(inode).st_mode & 0o7777
     os.chmod(path, mode | 0o600)
     try:
-        return _open(tree, inode, _WRITE)
+        return open_own(tree, inode, _WRITE)
     finally:
         os.chmod(path, mode)

@@ -55,7 +55,7 @@ class Rename:
             self._replace(old, new)
         elif (old.parent, old.name) != (new.parent, new.name):
             # Two names of one file: rename(2) says that nothing happens.
-            self._copy_up.copy_up(self._present(old))
+            self._copy_up.copy_up_metadata(self._present(old))
 
     def _target(self, parent: Directory, name: bytes) -> _Side:
         if parent.orphan_fd >= 0:
@@ -79,7 +79,7 @@ class Rename:
         self._check_replaceable(inode, new.inode)
         old_fd = tree.dir_fd(self._copy_up.upper_of(old.parent))
         new_fd = tree.dir_fd(self._copy_up.upper_of(new.parent))
-        old.inode = inode = self._copy_up.copy_up(inode)
+        old.inode = inode = self._copy_up.copy_up_metadata(inode)
         leaves_whiteout = tree.has_lower(old.parent, old.name)
         is_directory = isinstance(inode, Directory)
         self._mark_moving(inode, old, new)
@@ -160,8 +160,8 @@ class Rename:
         one, other = self._movable(old), self._movable(new)
         old_fd = tree.dir_fd(self._copy_up.upper_of(old.parent))
         new_fd = tree.dir_fd(self._copy_up.upper_of(new.parent))
-        old.inode = one = self._copy_up.copy_up(one)
-        new.inode = other = self._copy_up.copy_up(other)
+        old.inode = one = self._copy_up.copy_up_metadata(one)
+        new.inode = other = self._copy_up.copy_up_metadata(other)
         for inode, target in ((one, new), (other, old)):
             self._mark_moving(inode, new if target is old else old, target)
         renameat2(old_fd, old.name, new_fd, new.name, RENAME_EXCHANGE)
@@ -188,15 +188,20 @@ class Rename:
         if inode.has_origin:
             tree.mark_impure(target.parent)
         if not isinstance(inode, Directory):
-            return
-        if inode.lowers:
+            if inode.data is not None:
+                # With several names it must be a path: under which of them the file is found then does not matter.
+                self._redirect(inode, source.parent is target.parent and not inode.hard_link_ino)
+        elif inode.lowers:
             tree.mark_impure(target.parent)
-            redirect = redirect_for(inode, source.parent is target.parent)
-            if redirect:
-                tree.xattrs.set_redirect(tree.path(inode), redirect)
-                inode.redirect = redirect
+            self._redirect(inode, source.parent is target.parent)
         elif tree.has_lower(target.parent, target.name):
             tree.xattrs.make_opaque(tree.path(inode))
+
+    def _redirect(self, inode: Inode, same_parent: bool) -> None:
+        redirect = redirect_for(inode, same_parent)
+        if redirect:
+            self._tree.xattrs.set_redirect(self._tree.path(inode), redirect)
+            inode.redirect = redirect
 
     def _move(self, old: _Side, new: _Side, inode: Inode) -> None:
         assert old.parent.upper_names is not None

@@ -13,6 +13,7 @@ from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.layer import Layer, RealDir, Stack, open_lower, open_upper
 from unionfs.overlay.listing import DOT_OPAQUE, DOT_WHITEOUT, RealName, dot_whiteouts, merge, read_names
 from unionfs.overlay.lower_stack import LowerStack
+from unionfs.overlay.metacopy import Metacopies
 from unionfs.overlay.node_table import NodeTable
 from unionfs.overlay.options import Options
 from unionfs.overlay.origin import Origins
@@ -44,6 +45,7 @@ class Tree:
         one."""
         self.origins = Origins(self.lowers)
         self.lower_stack = LowerStack(self.lowers, self.pool, self.xattrs, options.follows_redirects)
+        self.metacopies = Metacopies(self.lower_stack, self.pool, self.xattrs)
         upper_root = self.upper.root if self.upper else None
         self.root = self.new_directory(upper_root, tuple(layer.root for layer in self.lowers))
 
@@ -122,8 +124,8 @@ class Tree:
             directory.upper_names = self._read_upper(directory, directory.upper) if directory.upper is not None else {}
 
     def _read_upper(self, directory: Directory, upper: RealDir) -> dict[bytes, RealName]:
-        directory.impure = self.xattrs.is_impure(self.dir_fd(upper))
         names = read_names(upper, self.pool, self.xattrs)
+        directory.impure = upper.impure
         foreign = [name for name in names if name.startswith(DOT_WHITEOUT)]
         if foreign and self._work is not None:
             self._convert_dot_whiteouts(upper, names)
@@ -211,6 +213,8 @@ class Tree:
             # meant.
             child = Inode(self.nodes.new_id(), self.inos.shown(st.st_dev, st.st_ino), kind, place, name)
             self.nodes.add(child)
+            if place.impure and kind == kinds.REG:
+                self._find_data(child, directory, name, places[0])
         self.nodes.attach(child, directory, name)
         return child, st
 
@@ -243,7 +247,20 @@ class Tree:
             # Of a lower file with several names each copied-up one is a file of its own, with its own number.
             if origin is not None and origin.nlink == 1:
                 inode.ino = self.inos.shown(origin.device, origin.ino)
+            if kind == kinds.REG:
+                self._find_data(inode, directory, name, -1)
         return inode
+
+    def _find_data(self, inode: Inode, directory: Directory, name: bytes, position: int) -> None:
+        try:
+            found = self.metacopies.data_of(directory, name, inode.place, position)
+        except OSError:
+            self.nodes.release(inode)
+            raise
+        if found is not None:
+            inode.data, redirect = found
+            if position < 0:
+                inode.redirect = redirect
 
     def mark_impure(self, directory: Directory) -> None:
         """``directory``, which is in the upper layer, is about to hold an object with an origin."""
