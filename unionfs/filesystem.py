@@ -242,7 +242,8 @@ class Filesystem(Protocol):
         """Up to ``size`` bytes from ``offset``; fewer only at the end of the file."""
 
     def write(self, node: int, offset: int, data: bytes | memoryview, kill_suidgid: bool = False) -> int:
-        """Write all of ``data``; how many bytes were written.  ``kill_suidgid``: drop the set-id bits as well."""
+        """Write all of ``data`` (valid until the call returns); how many bytes were written.  ``kill_suidgid``: drop the set-id
+        bits as well."""
 
     def fallocate(self, node: int, offset: int, length: int, mode: int) -> None:
         """fallocate(2)."""

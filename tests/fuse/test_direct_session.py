@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.fuse.fake_filesystem import FakeFilesystem
 from tests.fuse.serving import DEADLINE, Served, served, wait_until
 from unionfs.filesystem import ROOT_ID, Blocking, StaleAttributes
 from unionfs.fuse.mounting import unmount
+from unionfs.fuse.negotiation import MAX_WRITE
 from unionfs.fuse.session import DataPath, SessionError, SessionSettings
 
 T = TypeVar("T")
@@ -242,6 +244,27 @@ def test_request_that_waits_lets_others_be_served_and_is_restarted(running: Serv
         assert waiting.result(DEADLINE).st_size == len(b"content")
     assert filesystem.calls["lookup"] == 3
     assert running.session.counters["blocking"] == 1
+
+
+def test_requests_that_wait_hold_no_receive_buffer(running: Served, filesystem: FakeFilesystem) -> None:
+    gate = Gate()
+    names = [b"file%d" % number for number in range(3)]
+    waits = {name: once(Blocking(gate.work)) for name in names}
+    for name in names:
+        filesystem.add(name)
+    filesystem.hooks["lookup"] = lambda _parent, name: waits[name]()
+    with client() as call:
+        tracemalloc.start()
+        try:
+            waiting = [call(os.stat, running.mountpoint / os.fsdecode(name)) for name in names]
+            wait_until(lambda: running.session.counters["blocking"] == len(names))
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        gate.opened.set()
+        for stats in waiting:
+            assert stats.result(DEADLINE).st_size == 0
+    assert held < MAX_WRITE
 
 
 def test_restarted_request_may_wait_again(running: Served, filesystem: FakeFilesystem) -> None:

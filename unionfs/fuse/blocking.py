@@ -41,6 +41,8 @@ class BlockingWorks:
             OSError: of the work, only with ``restart=False``; otherwise the filesystem knows, and the restarted method tells.
             Exception: anything else that the work raised: a bug.
         """
+        # Its frames hold the buffers of the call that was given up.
+        blocking.__traceback__ = None
         running = self._running.get(id(blocking.work))
         if running is None:
             running = await self._run(blocking.work)

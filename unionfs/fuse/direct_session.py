@@ -3,7 +3,7 @@
 The way of a request: read without waiting, look its opcode up, call the filesystem, write the reply.  All of it is synchronous in
 one task, so nothing of the filesystem's state needs a lock.  When there is nothing to read, the task busy-waits for a moment if
 that is likely to pay (`unionfs.fuse.spin`), then waits in trio.  A request whose filesystem method raises `Blocking` leaves that
-path: it takes the receive buffer along, waits for the work in a task of its own, and is answered from there.
+path: it takes a copy of its bytes along, waits for the work in a task of its own, and is answered from there.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ class DirectSession:
         self._negotiated: Negotiated | None = None
         self._backing_files: BackingFiles | None = None
         self._handlers: DirectHandlers
-        self._new_buffer()
+        self._view = memoryview(bytearray(_BUFFER_SIZE))
+        self._buffers = [self._view]
 
     @property
     def negotiated(self) -> dict[str, object]:
@@ -132,10 +133,6 @@ class DirectSession:
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
-    def _new_buffer(self) -> None:
-        self._view = memoryview(bytearray(_BUFFER_SIZE))
-        self._buffers = [self._view]
-
     async def _serve(self, nursery: trio.Nursery) -> None:
         clock = time.perf_counter_ns
         while True:
@@ -195,10 +192,9 @@ class DirectSession:
             return
         blocking = self._answer(operation, header, body)
         if blocking is not None:
-            # The filesystem may still use the body (the data of a WRITE), so this request keeps the buffer.
-            self._new_buffer()
             self._blocked += 1
-            nursery.start_soon(self._answer_later, blocking, operation, header, body)
+            # The buffer is for the next request; what waits keeps no more than its own bytes, for there may be thousands.
+            nursery.start_soon(self._answer_later, blocking, operation, header, memoryview(bytes(body)))
 
     def _handle_other(self, header: RequestHeader, body: memoryview) -> None:
         unanswered = self._handlers.unanswered.get(header[1])
