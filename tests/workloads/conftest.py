@@ -34,6 +34,8 @@ def machine(request: pytest.FixtureRequest, lowers: list[Path], tmp_path_factory
     """A root filesystem in a union.  At the end it is mounted again, and must be what it was before."""
     machine = Machine(request.param, lowers, tmp_path_factory.mktemp(request.param.name))
     machine.mount()
-    yield machine
-    assert machine.changed_by_remount() == []
-    machine.umount()
+    try:
+        yield machine
+        assert machine.changed_by_remount() == []
+    finally:
+        machine.umount()

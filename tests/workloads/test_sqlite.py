@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -49,24 +50,24 @@ def test_wal_database_is_whole_after_concurrent_writers_and_a_killed_one(machine
     directory = machine.make_directory("/database")
     (directory / "writer.py").write_text(WRITER)
     (directory / "endless.py").write_text(ENDLESS_WRITER)
-    database = sqlite3.connect(directory / "test.db")
-    database.executescript(CREATE)
-    assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    # Closed in any case: an open file would keep the machine's union from being unmounted.
+    with closing(sqlite3.connect(directory / "test.db")) as database:
+        database.executescript(CREATE)
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
-    # `wait` alone would forget how they ended.
-    start = " ".join(f'python3 /database/writer.py {n} {TRANSACTIONS} & pids="$pids $!";' for n in range(WRITERS))
-    machine.run("sh", "-c", f"{start} for pid in $pids; do wait $pid || exit 1; done")
-    written = WRITERS * TRANSACTIONS
-    # This process had the database open all the while, and must see through its own mapping what the others wrote.
-    assert database.execute("SELECT entries FROM total").fetchone() == (written,)
+        # `wait` alone would forget how they ended.
+        start = " ".join(f'python3 /database/writer.py {n} {TRANSACTIONS} & pids="$pids $!";' for n in range(WRITERS))
+        machine.run("sh", "-c", f"{start} for pid in $pids; do wait $pid || exit 1; done")
+        written = WRITERS * TRANSACTIONS
+        # This process had the database open all the while, and must see through its own mapping what the others wrote.
+        assert database.execute("SELECT entries FROM total").fetchone() == (written,)
 
-    machine.run("sh", "-c", "python3 /database/endless.py; test $? = 137")
-    assert database.execute("SELECT entries FROM total").fetchone() == (written + 10,)
-    assert database.execute("SELECT count(*) FROM entries").fetchone() == (written + 10,)
-    assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        machine.run("sh", "-c", "python3 /database/endless.py; test $? = 137")
+        assert database.execute("SELECT entries FROM total").fetchone() == (written + 10,)
+        assert database.execute("SELECT count(*) FROM entries").fetchone() == (written + 10,)
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
-    assert database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
-    database.close()
+        assert database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
     assert {path.name for path in directory.iterdir()} == {"writer.py", "endless.py", "test.db"}
     check = "import sqlite3; print(sqlite3.connect('/database/test.db').execute('PRAGMA integrity_check').fetchone()[0])"
     assert machine.run("python3", "-c", check) == "ok\n"
