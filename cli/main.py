@@ -12,6 +12,7 @@ _COMMANDS = {
     "ls": "unionfs.cli.ls:ls",
     "status": "unionfs.cli.status:status",
     "explain": "unionfs.cli.explain:explain",
+    "check": "unionfs.cli.check:check",
     "doctor": "unionfs.cli.doctor:doctor",
     "completion": "unionfs.cli.completion:completion",
 }

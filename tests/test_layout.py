@@ -18,8 +18,9 @@ ALLOWED: dict[str, set[str]] = {
     "linux": set(),
     "overlay": {"filesystem", "linux"},
     "fuse": {"filesystem", "linux"},
+    "check": {"linux", "overlay"},
     "mounter": {"filesystem", "linux", "overlay", "fuse"},
-    "cli": {"filesystem", "linux", "overlay", "fuse", "mounter"},
+    "cli": {"filesystem", "linux", "overlay", "fuse", "check", "mounter"},
 }
 """The parts of unionfs, and which others each may import besides the package itself (``__init__``, for its version)."""
 
@@ -88,6 +89,8 @@ def test_no_import_that_the_table_does_not_allow() -> None:
         ("unionfs/linux/x.py", "def late():\n    from unionfs import filesystem"),
         ("unionfs/filesystem.py", "from unionfs.linux import mount"),
         ("unionfs/fuse/x.py", "from unionfs.overlay import Union"),
+        ("unionfs/check/x.py", "from unionfs.mounter.locks import locked"),
+        ("unionfs/mounter/x.py", "from unionfs.check import check"),
         ("unionfs/mounter/x.py", "from unionfs.cli import main"),
         ("unionfs/mounter/x.py", "import cli.main"),
     ],

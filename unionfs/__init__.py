@@ -7,7 +7,9 @@ General layout, from the bottom up; ``tests/test_layout.py`` fails on an import 
 ``overlay/``    what a union of directories means.  Synchronous; knows no FUSE.  Imports ``filesystem`` and ``linux``.
 ``fuse/``       how requests reach a filesystem: wire format, the two sessions, mount(2) and fusermount3.  Imports
                 ``filesystem`` and ``linux``.
+``check/``      what may be wrong in the upper of a union that is not mounted, and how it is repaired.  Imports ``linux`` and
+                ``overlay``.
 ``mounter/``    what makes a mount of it all: options, checks before mounting, the daemon, its control socket.  Imports
-                everything above.
-``cli/``        (top-level folder, installed as ``unionfs.cli``) click commands; imported by nothing.
+                everything above but ``check``.
+``cli/``        (top-level folder, installed as ``unionfs.cli``) click commands.  Imports everything above; imported by nothing.
 """

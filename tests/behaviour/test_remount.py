@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.mounts import KERNEL, OURS, Backend
+from unionfs.check import Directories, check
 
 from . import acl
 from .layers import FIFO, WHITEOUT, Dir, File, Special, Symlink, Tree
@@ -74,6 +75,16 @@ def change_everything(top: Path) -> None:
     renameat2(top / "etc/new.conf", top / "usr/share/doc/x", RENAME_EXCHANGE)
     os.setxattr(top / "var", "trusted.overlay.opaque", b"y")
     os.unlink(os.fsencode(top) + b"/na\xffme")
+
+
+def move_directories(top: Path) -> None:
+    """Renames of directories with lower parts, into and out of each other; `undo_some` may follow."""
+    (top / "dev").rename(top / "usr/dev")
+    (top / "usr/share").rename(top / "share")
+    (top / "usr").rename(top / "share/usr")
+    (top / "share/usr/dev").rename(top / "dev")
+    (top / "share/usr").rename(top / "usr")
+    (top / "share").rename(top / "usr/share")
 
 
 def undo_some(top: Path) -> None:
@@ -146,6 +157,18 @@ def test_upper_made_by_one_backend_is_changed_further_by_another(own_union: Unio
     assert own_union.names("replaced") == []
     assert own_union.names("both") == ["bottom", "top"]
     assert (own_union.merged / "bin/tool").read_bytes() == b"through the link"
+
+
+@layers([TOP, BOTTOM])
+@pytest.mark.mount_options("redirect_dir=on")
+def test_upper_after_all_kinds_of_changes_is_clean(own_union: Union) -> None:
+    mounted = own_union.mounted
+    directories = Directories(mounted.upper, mounted.work, tuple(mounted.lowers))
+    for change in (change_everything, move_directories, undo_some):
+        change(own_union.merged)
+        mounted.umount()
+        assert [outcome for outcome in check(directories) if outcome.is_left] == []
+        mounted.mount()
 
 
 @layers([TOP, BOTTOM])

@@ -1,7 +1,7 @@
 """Random operations on a union of ours and on a kernel OverlayFS of the same layers must never be told apart.
 
 After every operation the outcome and the whole visible tree are compared; at the end the uppers are swapped: the kernel mounts
-ours, we mount the kernel's, and both show what the other showed before.
+ours, we mount the kernel's, and both show what the other showed before.  `unionfs check` finds nothing wrong in either.
 
 How many operations: UNIONFS_RANDOM_OPERATIONS (default: what fits a run of the whole suite).  A failure prints how to replay it.
 """
@@ -21,6 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 from tests.behaviour.tree import Record, Snapshot, differences
 from tests.differential.operations import Operation, operations
 from tests.mounts import KERNEL, OURS, Backend
+from unionfs.check import Directories, Outcome, check
 
 STEPS = 40
 OPERATIONS = int(os.environ.get("UNIONFS_RANDOM_OPERATIONS", "600"))
@@ -75,6 +76,11 @@ class World:
     def umount(self, backend: Backend | None = None) -> None:
         (backend or self.backend).umount(self.merged)
 
+    def problems(self) -> list[Outcome]:
+        """What `unionfs check` complains about."""
+        directories = Directories(self.upper, self.work, tuple(self._lowers))
+        return [outcome for outcome in check(directories) if outcome.is_left]
+
     def seen(self) -> Snapshot:
         """The visible tree, without what two runs of the same operations cannot share."""
         return Snapshot({path: _comparable(record) for path, record in Snapshot.of(self.merged).records.items()})
@@ -119,12 +125,14 @@ def machine(ours: Backend, options: tuple[str, ...]) -> type[RuleBasedStateMachi
             shown = [world.seen() for world in self.worlds]
             for world in self.worlds:
                 world.umount()
+                assert world.problems() == []
             for world, backend, before in ((mine, KERNEL, shown[1]), (kernel, ours, shown[0])):
                 world.mount(backend)
                 try:
                     assert differences(before, world.seen()) == [], f"{world.upper.parent.name} upper, mounted by {backend.name}"
                 finally:
                     world.umount(backend)
+                assert world.problems() == []
             assert [
                 differences(old, Snapshot.of(lower, exact=True)) for old, lower in zip(self.before, self.lowers, strict=True)
             ] == [[] for _ in self.lowers]

@@ -42,8 +42,8 @@ def check(request: MountRequest) -> MountRequest:
     _check_fuse_device()
     mounts = read_mountinfo()
     mountpoint = _check_mountpoint(request.mountpoint, mounts)
-    lowers = tuple(_check_directory("lower", path) for path in request.lowers)
-    upper = _check_directory("upper", request.upper) if request.upper else None
+    lowers = tuple(check_directory("lower", path) for path in request.lowers)
+    upper = check_directory("upper", request.upper) if request.upper else None
     if upper is not None and request.read_only:
         lowers, upper = (upper, *lowers), None
     locator = Locator(mounts)
@@ -55,7 +55,7 @@ def check(request: MountRequest) -> MountRequest:
         work, work_part = _choose_work(request.work, upper, locator)
         parts += work_part
         _check_same_mount(parts[len(lowers)], work, locator)
-        _check_not_in_overlay({"upper": upper, "work": work}, mounts)
+        check_not_in_overlay({"upper": upper, "work": work}, mounts)
         _check_no_incompat(work)
     _check_apart([*parts, _Part("mount point", _locate(locator, mountpoint))])
     return dataclasses.replace(request, mountpoint=mountpoint, lowers=lowers, upper=upper, work=work)
@@ -102,7 +102,12 @@ def _check_mountpoint(given: Path, mounts: list[Mount]) -> Path:
     return path
 
 
-def _check_directory(role: str, given: Path) -> Path:
+def check_directory(role: str, given: Path) -> Path:
+    """``given`` absolute and free of symbolic links, if it is a directory that can be read and searched.
+
+    Raises:
+        RefusedError: it is not; ``role`` is what the message calls it.
+    """
     try:
         path = Path(os.path.realpath(given, strict=True))
         # Opened, not asked of access(2): only an open is subject to all that may forbid it.
@@ -152,7 +157,7 @@ def _choose_work(given: Path | None, upper: Path, locator: Locator) -> tuple[Pat
             problem = "default work directory is a symbolic link or somebody else's"
             raise RefusedError(str(path), problem, "name the work directory (-w, workdir)")
         given = path
-    path = _check_directory("work", given)
+    path = check_directory("work", given)
     _check_writable("work", path)
     return path, [_Part("work", _locate(locator, path))]
 
@@ -220,8 +225,12 @@ def _inside(inner: _Part, outer: _Part) -> MounterError:
     return RefusedError(str(inner.location.path), f"{inner.role} lies inside the {outer.role} {outer.location.path}", remedy)
 
 
-def _check_not_in_overlay(directories: dict[str, Path], mounts: list[Mount]) -> None:
-    """Neither directory is the upper or work of a kernel OverlayFS that this mount namespace shows."""
+def check_not_in_overlay(directories: dict[str, Path], mounts: list[Mount]) -> None:
+    """Neither directory (by what messages call it) is the upper or work of a kernel OverlayFS that this mount namespace shows.
+
+    Raises:
+        RefusedError: one is.
+    """
     for mount in mounts:
         if mount.fstype != "overlay":
             continue

@@ -84,7 +84,7 @@ def build_request(
         allow_other=switches.get("allow_other", False),
         allow_root=switches.get("allow_root", False),
         redirect_dir=settings.pop("redirect_dir", "on" if settings.get("metacopy") else _default_redirect_dir(dialect)),
-        userxattr=switches.get("userxattr", not _may_write_trusted_xattrs()),
+        userxattr=switches.get("userxattr", not may_write_trusted_xattrs()),
         sync=fsync and not switches.get("volatile", False),
         **settings,
     )
@@ -123,7 +123,8 @@ def _default_redirect_dir(dialect: Dialect) -> RedirectDir:
     return "off" if dialect is Dialect.FUSE_OVERLAYFS else "on"
 
 
-def _may_write_trusted_xattrs() -> bool:
+def may_write_trusted_xattrs() -> bool:
+    """Whether this process may: without that right a mount has ``userxattr`` by default."""
     # fs/xattr.c, xattr_permission: capable(), which is about the initial user namespace.
     return in_initial_user_namespace() and has_capability(CAP_SYS_ADMIN)
 

@@ -62,7 +62,7 @@ class Origins:
     def find(self, value: bytes) -> Found | None:
         """The lower object that an origin value means; None where it cannot be told: another filesystem or byte order, an object
         that is gone, or no right to open by handle."""
-        decoded = _decode(value)
+        decoded = decode(value)
         if decoded is None:
             return None
         kind, uuid, fid = decoded
@@ -74,15 +74,31 @@ class Origins:
         return None
 
 
-def _decode(value: bytes) -> tuple[int, bytes, bytes] | None:
-    if len(value) <= _HEADER.size:
+def decode(value: bytes, of_upper: bool = False) -> tuple[int, bytes, bytes] | None:
+    """Handle type, UUID and handle of an origin value, or with ``of_upper`` of a value of ``upper`` (in the index); None where
+    it has none that is of use here."""
+    if malformation(value) is not None or not value:
         return None
-    version, magic, length, flags, kind, uuid = _HEADER.unpack_from(value)
-    if version != _VERSION or magic != _MAGIC or length != len(value) or flags & _FLAG_PATH_IS_UPPER:
+    _, _, _, flags, kind, uuid = _HEADER.unpack_from(value)
+    if bool(flags & _FLAG_PATH_IS_UPPER) != of_upper:
         return None
     if not flags & _FLAG_ANY_ENDIAN and flags & _FLAG_BIG_ENDIAN != _ENDIAN_FLAG:
         return None
     return kind, uuid, value[_HEADER.size :]
+
+
+def malformation(value: bytes) -> str | None:
+    """What is wrong with a value, in words; None for a sound one, which may be `UNKNOWN` or of another byte order."""
+    if value == UNKNOWN:
+        return None
+    if len(value) <= _HEADER.size:
+        return f"{len(value)} bytes, too few for a file handle"
+    version, magic, length, *_ = _HEADER.unpack_from(value)
+    if magic != _MAGIC:
+        return f"does not begin as file handles do (magic {magic:#04x})"
+    if version != _VERSION:
+        return f"a file handle of the unknown version {version}"
+    return f"{len(value)} bytes, but says {length}" if length != len(value) else None
 
 
 def _stat_handle(root_fd: int, kind: int, fid: bytes) -> Found:
