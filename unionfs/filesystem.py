@@ -96,7 +96,8 @@ class Changes(NamedTuple):
 
     Times are in nanoseconds since the epoch.  ``SET_ATIME_NOW`` (always along with ``SET_ATIME``) means the time of the call;
     the same for mtime.  ``SET_CTIME`` may be ignored: a ctime cannot be set from user space.  ``SET_KILL_SUIDGID``: also
-    drop the set-id bits, as chown(2) and truncate(2) by an unprivileged user do.
+    drop the set-id bits, as chown(2) and truncate(2) by an unprivileged user do.  No other bit: the ctime moves, as by a
+    chown(2) that names nobody.
     """
 
     valid: int

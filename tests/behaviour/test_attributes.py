@@ -115,6 +115,17 @@ def test_chmod_and_chown_move_ctime_only(union: Union, name: str) -> None:
         assert after.st_ctime_ns > before.st_ctime_ns
 
 
+@layers({"f": b"data", "d/x": b"", "link": Symlink("f")}, upper={"own": b"data"})
+@pytest.mark.parametrize("name", ["f", "d", "link", "own"])
+def test_chown_that_names_nobody_moves_ctime_only(union: Union, name: str) -> None:
+    path = union.merged / name
+    before = path.lstat()
+    os.chown(path, -1, -1, follow_symlinks=False)
+    after = path.lstat()
+    assert after.st_ctime_ns > before.st_ctime_ns
+    assert (after.st_uid, after.st_gid, after.st_mtime_ns) == (before.st_uid, before.st_gid, before.st_mtime_ns)
+
+
 @layers({"f": b"", "d": Dir(), "fifo": FIFO})
 @pytest.mark.parametrize("name", ["f", "d", "fifo"])
 @pytest.mark.parametrize("mode", [0, 0o777, 0o4711, 0o2755, 0o1777, 0o7777])

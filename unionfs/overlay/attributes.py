@@ -26,7 +26,7 @@ from unionfs.overlay.tree import Tree
 
 _SECOND = 10**9
 _BLKSIZE = 4096
-_OF_THE_REAL_FILE = SET_MODE | SET_UID | SET_GID | SET_SIZE | SET_ATIME | SET_MTIME | SET_KILL_SUIDGID
+_BUT_KILL_SUIDGID = SET_MODE | SET_UID | SET_GID | SET_SIZE | SET_ATIME | SET_MTIME
 _TRUSTED = b"trusted."
 
 
@@ -74,12 +74,10 @@ class Attributes:
     def setattr(self, inode: Inode, changes: Changes) -> Attr:
         """See `unionfs.filesystem.Filesystem.setattr`."""
         valid = changes.valid
-        if valid & SET_SIZE:
-            inode = self._contents.truncate(inode, changes.size)
-        elif valid & _OF_THE_REAL_FILE:
-            inode = self._copy_up.copy_up_metadata(inode)
-        # Owner before mode: chown(2) drops set-id bits, and a mode that is set along with it must stay.
-        if valid & (SET_UID | SET_GID):
+        inode = self._contents.truncate(inode, changes.size) if valid & SET_SIZE else self._copy_up.copy_up_metadata(inode)
+        # Owner before mode: chown(2) drops set-id bits, and a mode that is set along with it must stay.  Where nothing is to be
+        # set it is a chown(2) that names nobody, which moves ctime on all filesystems of the kernel.
+        if valid & (SET_UID | SET_GID) or not valid & _BUT_KILL_SUIDGID:
             self._chown(inode, changes)
         if valid & SET_MODE and inode.kind != kinds.LNK:
             os.chmod(self._tree.path(inode), changes.mode & 0o7777)
