@@ -121,6 +121,17 @@ class Opened(NamedTuple):
     truncated: bool = False
 
 
+class ExtendedFlags(NamedTuple):
+    """``struct fsxattr`` of ioctl_xfs_fsgetxattr(2): ``FS_XFLAG_*`` bits, extent size hint in bytes, number of extents (cannot be
+    set), project id, extent size hint in bytes for copy-on-write."""
+
+    xflags: int
+    extsize: int
+    nextents: int
+    projid: int
+    cowextsize: int
+
+
 class StatFs(NamedTuple):
     """statvfs(3): block counts are in units of ``frsize`` bytes."""
 
@@ -185,6 +196,24 @@ class Filesystem(Protocol):
     def readlink(self, node: int) -> bytes:
         """Target of a symbolic link."""
 
+    def birth_time(self, node: int) -> int | None:
+        """When the node's real object was made (a copy-up makes a new one), in nanoseconds since the epoch; None where its
+        filesystem does not know."""
+
+    def get_flags(self, node: int) -> int:
+        """The ``FS_*_FL`` bits (ioctl_iflags(2)) of a regular file or directory.  ENOTTY for other objects, ENOTTY or EOPNOTSUPP
+        where its filesystem has none."""
+
+    def set_flags(self, node: int, flags: int) -> None:
+        """Replace them.  EOPNOTSUPP for FS_IMMUTABLE_FL and FS_APPEND_FL: whoever caches on this side of the filesystem does not
+        know of them, and would accept writes that cannot be carried out."""
+
+    def get_extended_flags(self, node: int) -> ExtendedFlags:
+        """The same flags in the form of FS_IOC_FSGETXATTR, and what that has besides."""
+
+    def set_extended_flags(self, node: int, flags: ExtendedFlags) -> None:
+        """FS_IOC_FSSETXATTR; errors as `set_flags`."""
+
     def statfs(self) -> StatFs:
         """Figures of the filesystem that holds the upper (without one: the top lower)."""
 
@@ -226,6 +255,11 @@ class Filesystem(Protocol):
     def create(self, parent: int, name: bytes, flags: int, mode: int, caller: Caller) -> tuple[Entry, Opened]:
         """Make a regular file and open it.  Where the name exists already: EEXIST with O_EXCL, otherwise it is opened."""
 
+    def tmpfile(self, parent: int, mode: int, caller: Caller) -> tuple[Entry, Opened]:
+        """Make a regular file without a name and open it (``O_TMPFILE``); what directory ``parent`` hands down to new files
+        goes for it too.  `link` may give it a name; otherwise it ends with the last reference.  EOPNOTSUPP where the filesystem
+        of the upper cannot."""
+
     def pin(self, node: int) -> None:
         """From now until `unpin` the kernel uses the node's real file directly (passthrough) and cannot be moved to another one.
 
@@ -246,8 +280,13 @@ class Filesystem(Protocol):
         """Write all of ``data`` (valid until the call returns); how many bytes were written.  ``kill_suidgid``: drop the set-id
         bits as well."""
 
+    def copy_file_range(self, source: int, source_offset: int, target: int, target_offset: int, length: int) -> int:
+        """copy_file_range(2): how many bytes were copied, fewer than ``length`` also before the end of the file (0: at its end).
+
+        Shares blocks where the filesystem can.  EXDEV or EOPNOTSUPP where that of the layers cannot copy: read and write then."""
+
     def fallocate(self, node: int, offset: int, length: int, mode: int) -> None:
-        """fallocate(2)."""
+        """fallocate(2); all the modes that the filesystem of the upper has."""
 
     def lseek(self, node: int, offset: int, whence: int) -> int:
         """lseek(2) with SEEK_DATA or SEEK_HOLE only."""

@@ -13,7 +13,7 @@ import pytest
 from . import acl
 from .layers import FIFO, OPAQUE, WHITEOUT, Dir, Symlink
 from .process import in_child
-from .syscalls import fails_with, link_descriptor, opened
+from .syscalls import fails_with, opened
 from .union import Union
 
 layers = pytest.mark.layers
@@ -180,14 +180,3 @@ def test_symlink_targets_are_kept_byte_for_byte(union: Union) -> None:
         os.symlink(target, os.fsencode(union.merged / f"l{number}"))
         assert os.readlink(os.fsencode(union.merged / f"l{number}")) == target
         assert (union.merged / f"l{number}").lstat().st_size == len(target)
-
-
-def test_tmpfile_can_be_linked_into_place(union: Union) -> None:
-    if union.deviates("tmpfile", kernel=True, ours=False):
-        with opened(union.merged, os.O_TMPFILE | os.O_RDWR) as fd:
-            os.write(fd, b"data")
-            link_descriptor(fd, union.merged / "f")
-        assert (union.upper / "f").read_bytes() == b"data"
-    else:
-        with fails_with(errno.EOPNOTSUPP):
-            os.open(union.merged, os.O_TMPFILE | os.O_RDWR)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from pathlib import Path
 
 import pytest
 
 from .layers import Dir, File
+from .process import in_child
 from .syscalls import FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, fails_with, fallocate, opened
 from .union import Union
 
@@ -143,6 +145,38 @@ def test_copy_file_range_copies(union: Union) -> None:
             done += copied
     assert done == len(BLOCK) * 64
     assert (union.merged / "target").read_bytes() == BLOCK * 64
+
+
+@layers({"source": BLOCK, "low": BLOCK}, upper={"up": BLOCK})
+@pytest.mark.parametrize("name", ["low", "up"])
+def test_copy_file_range_copies_pieces_as_they_are_at_the_moment(union: Union, name: str) -> None:
+    expected = bytearray(BLOCK)
+    with opened(union.merged / name, os.O_RDWR) as fd, opened(union.merged / "source", os.O_RDONLY) as source:
+        os.pwrite(fd, b"written", 4090)  # perhaps still in a cache when the copying begins
+        assert os.copy_file_range(fd, fd, 100, 4080, 1) == 17
+        assert os.copy_file_range(source, fd, 50, 1000, 10_000) == 50
+        assert os.copy_file_range(source, fd, 50, 4096, 0) == 0
+        expected[4090:] = b"written"
+        expected[1:18] = expected[4080:]
+        expected += bytes(10_000 - len(expected)) + BLOCK[1000:1050]
+        assert os.pread(fd, 20_000, 0) == expected
+        assert os.fstat(fd).st_size == len(expected)
+        with fails_with(errno.EINVAL):
+            os.copy_file_range(fd, fd, 100, 0, 50)
+    assert (union.upper / name).read_bytes() == expected
+    assert not union.is_copied_up("source")
+
+
+@layers({"source": BLOCK, "f": File(BLOCK, mode=0o6755)})
+def test_copy_file_range_by_others_drops_set_id_bits(union: Union) -> None:
+    def copy() -> None:
+        with opened(Path("source"), os.O_RDONLY) as source, opened(Path("f"), os.O_WRONLY) as target:
+            assert os.copy_file_range(source, target, 10) == 10
+
+    (union.merged / "f").chmod(0o6777)
+    in_child(copy, cwd=union.merged, uid=1000, gid=1000)
+    assert (union.merged / "f").stat().st_mode & 0o7777 == 0o777
+    assert (union.upper / "f").stat().st_mode & 0o7777 == 0o777
 
 
 @layers({"source": BLOCK * 64})

@@ -32,12 +32,14 @@ from unionfs.filesystem import (
     Changes,
     DirRow,
     Entry,
+    ExtendedFlags,
     Opened,
     StaleAttributes,
     StatFs,
 )
 
 SECOND = 1_000_000_000
+NO_FLAGS = ExtendedFlags(0, 0, 0, 0, 0)
 
 
 @dataclass
@@ -55,6 +57,9 @@ class FakeNode:
     target: bytes = b""
     fd: int = -1
     generation: int = 0
+    birth_ns: int | None = None
+    flags: int = 0
+    extended_flags: ExtendedFlags = NO_FLAGS
     names: dict[bytes, int] = field(default_factory=dict)
     xattrs: dict[bytes, bytes] = field(default_factory=dict)
 
@@ -121,12 +126,16 @@ class FakeFilesystem:
         names = self.nodes[parent].names
         if name in names:
             raise OSError(errno.EEXIST, "exists")
+        node = self._new_unnamed(mode, caller)
+        names[name] = node.node
+        return node
+
+    def _new_unnamed(self, mode: int, caller: Caller) -> FakeNode:
         now = time.time_ns()
         number = len(self.nodes) + 1
         node = FakeNode(number, mode & ~caller.umask, caller.uid, caller.gid, atime_ns=now, mtime_ns=now)
         if stat.S_ISREG(mode):
             node.fd, _ = self._real_file()
-        names[name] = number
         self.nodes[number] = node
         return node
 
@@ -199,6 +208,26 @@ class FakeFilesystem:
         self._enter("readlink", node)
         return self.nodes[node].target
 
+    def birth_time(self, node: int) -> int | None:
+        self._enter("birth_time", node)
+        return self.nodes[node].birth_ns
+
+    def get_flags(self, node: int) -> int:
+        self._enter("get_flags", node)
+        return self.nodes[node].flags
+
+    def set_flags(self, node: int, flags: int) -> None:
+        self._enter("set_flags", node, flags)
+        self.nodes[node].flags = flags
+
+    def get_extended_flags(self, node: int) -> ExtendedFlags:
+        self._enter("get_extended_flags", node)
+        return self.nodes[node].extended_flags
+
+    def set_extended_flags(self, node: int, flags: ExtendedFlags) -> None:
+        self._enter("set_extended_flags", node, flags)
+        self.nodes[node].extended_flags = flags
+
     def statfs(self) -> StatFs:
         self._enter("statfs")
         return StatFs(1000, 600, 500, 300, 200, 4096, 255, 4096)
@@ -262,6 +291,12 @@ class FakeFilesystem:
         node = self._new(parent, name, stat.S_IFREG | mode, caller)
         return self._entry(node), Opened(0)
 
+    def tmpfile(self, parent: int, mode: int, caller: Caller) -> tuple[Entry, Opened]:
+        self._enter("tmpfile", parent, mode, caller)
+        node = self._new_unnamed(stat.S_IFREG | mode, caller)
+        node.nlink = 0
+        return self._entry(node), Opened(0)
+
     def pin(self, node: int) -> None:
         self.pins[node] += 1
 
@@ -281,6 +316,11 @@ class FakeFilesystem:
         if kill_suidgid:
             self._kill_suidgid(self.nodes[node])
         return os.pwrite(self.nodes[node].fd, data, offset)
+
+    def copy_file_range(self, source: int, source_offset: int, target: int, target_offset: int, length: int) -> int:
+        self._enter("copy_file_range", source, source_offset, target, target_offset, length)
+        data = os.pread(self.nodes[source].fd, min(length, 1 << 20), source_offset)
+        return os.pwrite(self.nodes[target].fd, data, target_offset)
 
     def fallocate(self, node: int, offset: int, length: int, mode: int) -> None:
         self._enter("fallocate", node, offset, length, mode)

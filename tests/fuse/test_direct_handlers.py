@@ -176,6 +176,76 @@ def test_fallocate_and_lseek_and_fsync_decode_their_numbers(filesystem: FakeFile
     assert fsync == [(node, True), (ROOT_ID, False)]
 
 
+def test_tmpfile_makes_a_file_without_a_name_in_the_directory_of_the_header(filesystem: FakeFilesystem) -> None:
+    calls = recorded(filesystem, "tmpfile")
+    kernel = Kernel(filesystem)
+    # O_TMPFILE|O_RDWR, and the name that vfs_tmpfile() gives: a slash.
+    reply = kernel.send(Opcode.TMPFILE, ROOT_ID, u32(0o20200002, stat.S_IFREG | 0o666, 0o27, 0) + b"/\0")
+    assert calls == [(ROOT_ID, stat.S_IFREG | 0o666, Caller(1000, 1001, 4321, 0o27))]
+    assert len(reply) == 128 + 16
+    assert reply[-28 - 16 : -16] == u32(stat.S_IFREG | 0o640, 0, 1000, 1001, 0, 4096, 0)
+    (node,) = wire.NODE_ID.unpack_from(reply)
+    assert filesystem.nlookup[node] == 1
+    kernel.take_back(Opcode.TMPFILE, ROOT_ID, reply)
+    assert filesystem.nlookup[node] == 0
+
+
+def test_copy_file_range_has_two_forms_of_reply(filesystem: FakeFilesystem) -> None:
+    source, target = filesystem.add(b"source", b"0123456789"), filesystem.add(b"target", b"....")
+    calls = recorded(filesystem, "copy_file_range")
+    kernel = Kernel(filesystem)
+    body = u64(77, 2, target, 88, 4, 1 << 40, 0)
+    assert kernel.send(Opcode.COPY_FILE_RANGE, source, body) == u32(8, 0)
+    assert kernel.send(Opcode.COPY_FILE_RANGE_64, source, body) == u64(8)
+    assert calls == [(source, 2, target, 4, 0xFFFFF000), (source, 2, target, 4, 1 << 40)]
+    assert filesystem.content(target) == b"....23456789"
+
+
+@pytest.mark.parametrize(
+    ("birth_ns", "mask", "seconds"), [(None, 0x7FF, u64(0) + u32(0)), (-1, 0xFFF, u64(-1) + u32(999_999_999))]
+)
+def test_statx_tells_the_time_of_birth(filesystem: FakeFilesystem, birth_ns: int | None, mask: int, seconds: bytes) -> None:
+    node = filesystem.add(b"f", b"12345")
+    filesystem.nodes[node].birth_ns = birth_ns
+    reply = Kernel(filesystem).send(Opcode.STATX, node, u32(0, 0) + u64(0) + u32(0, 0xFFF))
+    assert len(reply) == 32 + 256
+    assert reply[32:36] == u32(mask)
+    assert reply[32 + 80 : 32 + 92] == seconds
+
+
+GET_FLAGS, SET_FLAGS, GET_FSXATTR, SET_FSXATTR = 0x80086601, 0x40086602, 0x801C581F, 0x401C5820
+
+
+def ioctl(command: int, data: bytes = b"", out_size: int = 0) -> bytes:
+    return u64(0) + u32(0, command) + u64(0) + u32(len(data), out_size) + data
+
+
+def test_ioctls_of_flags_reach_the_filesystem(filesystem: FakeFilesystem) -> None:
+    node = filesystem.add(b"f")
+    kernel = Kernel(filesystem)
+    done = bytes(16)
+    assert kernel.send(Opcode.IOCTL, node, ioctl(SET_FLAGS, u32(0x48))) == done
+    assert filesystem.nodes[node].flags == 0x48
+    assert kernel.send(Opcode.IOCTL, node, ioctl(GET_FLAGS, out_size=4)) == done + u32(0x48)
+    assert kernel.send(Opcode.IOCTL, node, ioctl(GET_FLAGS, out_size=8)) == done + u32(0x48, 0)
+    fsxattr = u32(0x80, 4096, 1, 5, 8192, 0, 0)
+    assert kernel.send(Opcode.IOCTL, node, ioctl(SET_FSXATTR, fsxattr)) == done
+    assert filesystem.nodes[node].extended_flags == (0x80, 4096, 1, 5, 8192)
+    assert kernel.send(Opcode.IOCTL, node, ioctl(GET_FSXATTR, out_size=28)) == done + fsxattr
+
+
+def test_other_ioctls_are_enotty(filesystem: FakeFilesystem) -> None:
+    with pytest.raises(OSError, match="ioctl") as caught:
+        Kernel(filesystem).send(Opcode.IOCTL, filesystem.add(b"f"), ioctl(0x5401, out_size=60))
+    assert caught.value.errno == errno.ENOTTY
+
+
+def test_ioctl_without_its_data_is_malformed(filesystem: FakeFilesystem) -> None:
+    for command in (SET_FLAGS, SET_FSXATTR):
+        with pytest.raises(wire.MalformedRequestError):
+            Kernel(filesystem).send(Opcode.IOCTL, filesystem.add(b"%d" % command), ioctl(command, b"abc"))
+
+
 @pytest.mark.parametrize(("opcode", "expected"), [(Opcode.GETXATTR, b"value"), (Opcode.LISTXATTR, b"user.a\0")])
 def test_xattr_size_zero_asks_for_the_length_only(filesystem: FakeFilesystem, opcode: Opcode, expected: bytes) -> None:
     filesystem.nodes[ROOT_ID].xattrs[b"user.a"] = b"value"
@@ -274,7 +344,7 @@ def test_every_operation_meets_a_short_body_with_one_exception(filesystem: FakeF
         kernel.send(opcode, ROOT_ID, b"x")
 
 
-_WITHOUT_BODY = {Opcode.GETATTR, Opcode.READLINK, Opcode.STATFS, Opcode.RELEASE, Opcode.DESTROY}
+_WITHOUT_BODY = {Opcode.GETATTR, Opcode.STATX, Opcode.READLINK, Opcode.STATFS, Opcode.RELEASE, Opcode.DESTROY}
 _REFUSED = {
     Opcode.FLUSH,
     Opcode.OPENDIR,
@@ -284,14 +354,9 @@ _REFUSED = {
     Opcode.SETLKW,
     Opcode.ACCESS,
     Opcode.BMAP,
-    Opcode.IOCTL,
     Opcode.POLL,
     Opcode.NOTIFY_REPLY,
-    Opcode.COPY_FILE_RANGE,
     Opcode.SETUPMAPPING,
     Opcode.REMOVEMAPPING,
     Opcode.SYNCFS,
-    Opcode.TMPFILE,
-    Opcode.STATX,
-    Opcode.COPY_FILE_RANGE_64,
 }

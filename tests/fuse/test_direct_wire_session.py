@@ -115,7 +115,7 @@ def test_connection_that_does_not_begin_with_init_is_an_error(filesystem: FakeFi
         talk(filesystem, kernel)
 
 
-@pytest.mark.parametrize("opcode", [Opcode.TMPFILE, Opcode.STATX, Opcode.OPEN, Opcode.OPENDIR, 4000])
+@pytest.mark.parametrize("opcode", [Opcode.SYNCFS, Opcode.BMAP, Opcode.OPEN, Opcode.OPENDIR, 4000])
 def test_request_that_is_not_served_is_enosys(filesystem: FakeFilesystem, opcode: int) -> None:
     async def kernel(end: KernelEnd, _session: DirectSession) -> None:
         await end.init()

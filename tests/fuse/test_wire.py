@@ -78,6 +78,8 @@ def test_request_header_is_forty_bytes() -> None:
         (wire.GETXATTR_IN, 8),
         (wire.FALLOCATE_IN, 32),
         (wire.LSEEK_IN, 24),
+        (wire.COPY_FILE_RANGE_IN, 56),
+        (wire.IOCTL_IN, 32),
         (wire.BATCH_FORGET_IN, 8),
         (wire.FORGET_ONE, 16),
         (wire.REPLY_HEADER, 16),
@@ -88,6 +90,9 @@ def test_request_header_is_forty_bytes() -> None:
         (wire.STATFS_OUT, 80),
         (wire.GETXATTR_OUT, 8),
         (wire.LSEEK_OUT, 8),
+        (wire.COPY_FILE_RANGE_64_OUT, 8),
+        (wire.IOCTL_OUT, 16),
+        (wire.STATX_OUT, 288),
         (wire.DIRENT, 24),
         (wire.INIT_OUT, 64),
         (wire.INVAL_INODE_OUT, 24),
@@ -192,6 +197,18 @@ def test_negative_entry_has_node_zero_and_a_validity() -> None:
 
 def test_attr_reply_has_validity_before_attributes() -> None:
     assert wire.encode_attr(ATTR, wire.validity(1.5)) == u64(1) + u32(500_000_000, 0) + ATTR_BYTES
+
+
+def test_statx_reply_has_four_times_and_splits_the_device() -> None:
+    # new_encode_dev(): major 0x123, minor 0x45678
+    reply = wire.encode_statx(ATTR._replace(rdev=0x45612378), 7_000_000_008, wire.validity(1.5))
+    expected = (
+        u64(1) + u32(500_000_000, 0) + u64(0, 0),
+        u32(0xFFF, 4096) + u64(0) + u32(7, 8, 9) + bytes.fromhex("a481 0000") + u64(0x1122, 5, 8, 0),
+        *(u64(seconds) + u32(nanoseconds, 0) for seconds, nanoseconds in ((-1, 4), (7, 8), (3, 6), (2, 5))),
+        u32(0x123, 0x45678, 0, 0) + bytes(112),
+    )
+    assert reply == b"".join(expected)
 
 
 def test_statfs_reply_has_spare_fields_at_the_end() -> None:

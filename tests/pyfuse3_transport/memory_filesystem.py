@@ -26,6 +26,7 @@ from unionfs.filesystem import (
     Changes,
     DirRow,
     Entry,
+    ExtendedFlags,
     Opened,
     StaleAttributes,
     StatFs,
@@ -133,6 +134,21 @@ class MemoryFilesystem:
     def statfs(self) -> StatFs:
         return StatFs(1000, 600, 500, 300, 200, 4096, 240, 4096)
 
+    def birth_time(self, node: int) -> int | None:
+        raise AssertionError("pyfuse3 passes no STATX on")
+
+    def get_flags(self, node: int) -> int:
+        raise AssertionError("pyfuse3 passes no IOCTL on")
+
+    def set_flags(self, node: int, flags: int) -> None:
+        raise AssertionError("pyfuse3 passes no IOCTL on")
+
+    def get_extended_flags(self, node: int) -> ExtendedFlags:
+        raise AssertionError("pyfuse3 passes no IOCTL on")
+
+    def set_extended_flags(self, node: int, flags: ExtendedFlags) -> None:
+        raise AssertionError("pyfuse3 passes no IOCTL on")
+
     def is_stale(self, node: int) -> bool:
         return node in self.stale
 
@@ -189,6 +205,9 @@ class MemoryFilesystem:
     def create(self, parent: int, name: bytes, flags: int, mode: int, caller: Caller) -> tuple[Entry, Opened]:
         return self.mknod(parent, name, mode, 0, caller), Opened(0)
 
+    def tmpfile(self, parent: int, mode: int, caller: Caller) -> tuple[Entry, Opened]:
+        raise AssertionError("pyfuse3 passes no TMPFILE on")
+
     def pin(self, node: int) -> None:
         raise AssertionError("a transport without passthrough pins nothing")
 
@@ -208,6 +227,9 @@ class MemoryFilesystem:
         if kill_suidgid:
             inode.mode &= ~SET_ID_BITS
         return len(data)
+
+    def copy_file_range(self, source: int, source_offset: int, target: int, target_offset: int, length: int) -> int:
+        raise AssertionError("pyfuse3 passes no COPY_FILE_RANGE on")
 
     def fallocate(self, node: int, offset: int, length: int, mode: int) -> None:
         raise _error(errno.EOPNOTSUPP)

@@ -34,6 +34,7 @@ from unionfs.filesystem import (
 )
 from unionfs.fuse import wire
 from unionfs.fuse.backing import BackingFiles
+from unionfs.fuse.ioctl import serve_ioctl
 from unionfs.fuse.protocol import (
     FSYNC_FDATASYNC,
     OPEN_KILL_SUIDGID,
@@ -51,6 +52,7 @@ _SETTABLE = (
     SET_MODE | SET_UID | SET_GID | SET_SIZE | SET_ATIME | SET_MTIME | SET_ATIME_NOW | SET_MTIME_NOW | SET_CTIME | SET_KILL_SUIDGID
 )
 _SECOND = 1_000_000_000  # in nanoseconds
+_MOST_OF_32_BITS = 0xFFFFF000  # a whole number of pages
 _NODE, _UID, _GID, _PID = 3, 4, 5, 6  # where they stand in a RequestHeader
 
 Call = Callable[[RequestHeader, memoryview], Any]
@@ -96,11 +98,6 @@ class DirectHandlers:
             Opcode.INTERRUPT: self._interrupt,
         }
         """Requests that the kernel wants no reply to."""
-        # ENOSYS is remembered by the kernel for the whole connection; that is why these are here and not left to chance:
-        # OPEN, OPENDIR: opening and releasing cost no request any more, and directories are cached.  FLUSH: close(2) neither.
-        # ACCESS: default_permissions checks.  The others have a way without them, or fail as on any filesystem without them.
-        self.refusals: dict[int, int] = {Opcode.IOCTL: errno.ENOTTY}
-        """The errno of requests that are not served; ENOSYS for any that stands nowhere."""
 
     def _operations(self) -> dict[int, Operation]:
         operations: dict[int, Operation] = {
@@ -131,8 +128,17 @@ class DirectHandlers:
             Opcode.READDIRPLUS: Operation(self._readdirplus, self._finish_readdirplus),
             Opcode.FALLOCATE: Operation(self._fallocate, self._finish_done),
             Opcode.LSEEK: Operation(self._lseek, self._finish_lseek),
+            Opcode.COPY_FILE_RANGE: Operation(self._copy_file_range, self._finish_write),
+            Opcode.COPY_FILE_RANGE_64: Operation(self._copy_file_range, self._finish_copy_file_range_64),
+            Opcode.TMPFILE: Operation(self._tmpfile, self._finish_create),
+            Opcode.STATX: Operation(self._statx, self._finish_statx),
+            Opcode.IOCTL: Operation(self._ioctl, self._finish_data),
             Opcode.DESTROY: Operation(self._destroy, self._finish_done),
         }
+        # What stands nowhere gets ENOSYS, which the kernel remembers for the whole connection; so these are left out on purpose:
+        # OPEN (without backing files) and OPENDIR: opening and releasing cost no request any more, and directories are cached.
+        # FLUSH: close(2) neither.  ACCESS: default_permissions checks.  The others have a way without them, or fail as on any
+        # filesystem without them.
         if self._backing_files is not None:
             operations[Opcode.OPEN] = Operation(self._open, self._finish_open)
         return operations
@@ -176,6 +182,16 @@ class DirectHandlers:
             mtime * _SECOND + mtimensec,
         )
         return self._filesystem.setattr(header[_NODE], changes, _caller(header))
+
+    def _statx(self, header: RequestHeader, _body: memoryview) -> tuple[Attr, int | None]:
+        node = header[_NODE]
+        return self._filesystem.getattr(node), self._filesystem.birth_time(node)
+
+    def _finish_statx(self, header: RequestHeader, _body: memoryview, found: tuple[Attr, int | None]) -> bytes:
+        return wire.encode_statx(*found, self._validity_of(header[_NODE]))
+
+    def _ioctl(self, header: RequestHeader, body: memoryview) -> bytes:
+        return serve_ioctl(self._filesystem, header[_NODE], body)
 
     def _readlink(self, header: RequestHeader, _body: memoryview) -> bytes:
         return self._filesystem.readlink(header[_NODE])
@@ -282,6 +298,11 @@ class DirectHandlers:
             self._filesystem.forget(entry.node, 1)
             raise
 
+    def _tmpfile(self, header: RequestHeader, body: memoryview) -> tuple[Entry, Opened]:
+        # The name that follows is none ("/", fs/namei.c, vfs_tmpfile).  O_EXCL, that it may never get one, the kernel sees to.
+        _flags, mode, umask, _ = wire.CREATE_IN.decode(body)
+        return self._filesystem.tmpfile(header[_NODE], mode, _caller(header, umask))
+
     def _encode_open(self, node: int, opened: Opened) -> bytes:
         if self._backing_files is None:
             # CREATE on the cached data path: what OPEN without a message means to the kernel.
@@ -329,6 +350,15 @@ class DirectHandlers:
 
     def _finish_lseek(self, _header: RequestHeader, _body: memoryview, offset: int) -> bytes:
         return wire.LSEEK_OUT.pack(offset)
+
+    def _copy_file_range(self, header: RequestHeader, body: memoryview) -> int:
+        source_offset, target, target_offset, length, _flags = wire.COPY_FILE_RANGE_IN.decode(body)
+        # The reply to the older of the two requests has 32 bits.
+        most = length if header[1] == Opcode.COPY_FILE_RANGE_64 else min(length, _MOST_OF_32_BITS)
+        return self._filesystem.copy_file_range(header[_NODE], source_offset, target, target_offset, most)
+
+    def _finish_copy_file_range_64(self, _header: RequestHeader, _body: memoryview, copied: int) -> bytes:
+        return wire.COPY_FILE_RANGE_64_OUT.pack(copied)
 
     # -- directories --------------------------------------------------------------------------------------------------
 
@@ -393,7 +423,7 @@ class DirectHandlers:
         if opcode == Opcode.READDIRPLUS:
             for node in wire.direntplus_nodes(payload):
                 self._filesystem.forget(node, 1)
-        elif opcode in (Opcode.OPEN, Opcode.CREATE) and self._backing_files is not None:
+        elif opcode in (Opcode.OPEN, Opcode.CREATE, Opcode.TMPFILE) and self._backing_files is not None:
             node = header[_NODE] if opcode == Opcode.OPEN else wire.NODE_ID.unpack_from(payload)[0]
             self._backing_files.release(node)
         operation = self.operations[opcode]

@@ -199,7 +199,7 @@ class DirectSession:
     def _handle_other(self, header: RequestHeader, body: memoryview) -> None:
         unanswered = self._handlers.unanswered.get(header[1])
         if unanswered is None:
-            self._send_error(header, self._handlers.refusals.get(header[1], errno.ENOSYS))
+            self._send_error(header, errno.ENOSYS)
             return
         try:
             unanswered(body, header)

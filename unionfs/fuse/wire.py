@@ -67,6 +67,8 @@ SETXATTR_IN_COMPAT = Layout("=II")  # size, flags; name, value
 GETXATTR_IN = Layout("=I4x")  # size; name
 FALLOCATE_IN = Layout("=8xQQI4x")  # (fh), offset, length, mode
 LSEEK_IN = Layout("=8xQI4x")  # (fh), offset, whence
+COPY_FILE_RANGE_IN = Layout("=8xQQ8xQQQ")  # (fh), offset, target node, (its fh), its offset, length, flags
+IOCTL_IN = Layout("=8xIIQII")  # (fh), flags, command, argument, size of the data that follows, most bytes to reply; data
 
 _FORBIDDEN_NAMES = frozenset((b"", b".", b".."))
 
@@ -158,6 +160,12 @@ WRITE_OUT = struct.Struct("=I4x")
 STATFS_OUT = struct.Struct("=QQQQQIII28x")
 GETXATTR_OUT = struct.Struct("=I4x")
 LSEEK_OUT = struct.Struct("=Q")
+COPY_FILE_RANGE_64_OUT = struct.Struct("=Q")
+IOCTL_OUT = struct.Struct("=iIII")  # what ioctl(2) returns, flags, two counts that CUSE only uses; data
+_TIME = "qI4x"
+# seconds the attributes are valid, nanoseconds; struct fuse_statx: mask, blksize, attributes, nlink, uid, gid, mode, ino, size,
+# blocks, mask of attributes, atime, btime, ctime, mtime, major and minor of rdev and of the device
+STATX_OUT = struct.Struct("=QI20x" + "IIQIIIH2xQQQQ" + 4 * _TIME + "IIII112x")
 DIRENT = struct.Struct("=QQII")  # ino, offset of the next, length of the name, type; name, padded to 8 bytes
 DIRENTPLUS_SIZE = ENTRY_OUT.size + DIRENT.size
 # major, minor, max_readahead, flags, max_background, congestion_threshold, max_write, time_gran, max_pages, map_alignment,
@@ -203,6 +211,21 @@ def encode_no_entry(negative_valid: Validity) -> bytes:
 def encode_attr(attr: Attr, attr_valid: Validity) -> bytes:
     """``struct fuse_attr_out``."""
     return ATTR_OUT.pack(*attr_valid, *attr)
+
+
+_STATX_BASIC_STATS = 0x7FF  # include/uapi/linux/stat.h
+_STATX_BTIME = 0x800
+
+
+def encode_statx(attr: Attr, btime_ns: int | None, attr_valid: Validity) -> bytes:
+    """``struct fuse_statx_out``.  ``btime_ns``: nanoseconds since the epoch, None if there is none."""
+    mask = _STATX_BASIC_STATS if btime_ns is None else _STATX_BASIC_STATS | _STATX_BTIME
+    rdev = attr.rdev  # new_encode_dev() of include/linux/kdev_t.h
+    major, minor = rdev >> 8 & 0xFFF, rdev & 0xFF | rdev >> 12 & 0xFFF00
+    what = (mask, attr.blksize, 0, attr.nlink, attr.uid, attr.gid, attr.mode, attr.ino, attr.size, attr.blocks, 0)
+    birth = divmod(btime_ns or 0, 1_000_000_000)
+    times = (attr.atime, attr.atimensec, *birth, attr.ctime, attr.ctimensec, attr.mtime, attr.mtimensec)
+    return STATX_OUT.pack(*attr_valid, *what, *times, major, minor, 0, 0)
 
 
 def encode_statfs(figures: StatFs) -> bytes:

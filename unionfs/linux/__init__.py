@@ -4,6 +4,8 @@
 ``links``         names for open files
 ``clone``         reflinks
 ``allocate``      fallocate(2)
+``inode_flags``   flags of chattr(1)
+``statx``         the time of birth
 ``handles``       name_to_handle_at(2), open_by_handle_at(2)
 ``mount``         mount(2), umount2(2), private copies of mounts
 ``mountinfo``     /proc/self/mountinfo

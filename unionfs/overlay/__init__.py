@@ -20,8 +20,9 @@ Layout, from the bottom up:
 ``tree``               the merged tree: what a name leads to.
 ``real_file``          descriptors of regular files.
 ``copy_up``            lower objects become upper ones.
-``contents``           open, read, write, truncate, fsync.
+``contents``           open, read, write, truncate, copy ranges, fsync.
 ``attributes``         stat, chmod, chown, utimes, extended attributes.
+``inode_flags``        flags of chattr(1).
 ``creation``, ``removal``, ``rename``   changes of names.
 ``directory_listing``  readdir.
 ``explain``            which layer a path comes from.

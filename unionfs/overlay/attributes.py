@@ -17,6 +17,7 @@ from unionfs.filesystem import (
     Attr,
     Changes,
 )
+from unionfs.linux.statx import birth_time
 from unionfs.linux.times import NOW, set_times
 from unionfs.overlay import kinds
 from unionfs.overlay.contents import Contents
@@ -86,6 +87,10 @@ class Attributes:
         if valid & (SET_ATIME | SET_MTIME):
             self._utime(inode, changes)
         return attr_of(inode, self._tree.stat(inode))
+
+    def birth_time(self, inode: Inode) -> int | None:
+        """See `unionfs.filesystem.Filesystem.birth_time`."""
+        return birth_time(self._tree.path(inode), follow_symlinks=self._follows(inode))
 
     def _chown(self, inode: Inode, changes: Changes) -> None:
         uid = changes.uid if changes.valid & SET_UID else -1

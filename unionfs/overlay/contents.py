@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from typing import NoReturn
 
 from unionfs.filesystem import Blocking, Opened
 from unionfs.linux.allocate import fallocate
@@ -102,6 +103,14 @@ class Contents:
         inode = self._copy_up.copy_up(inode)
         fallocate(write_fd(self._tree, inode), mode, offset, length)
 
+    def copy_range(self, source: Inode, source_offset: int, target: Inode, target_offset: int, length: int) -> NoReturn:
+        """copy_file_range(2), in another thread: always raises `Blocking`, whose work returns the number of bytes."""
+        target = self._copy_up.copy_up(target)
+        # In this order: the copy-up may have been that of the source too.
+        target_fd = write_fd(self._tree, target)
+        source_fd = read_fd(self._tree, source)
+        raise Blocking(_CopyRange(source_fd, source_offset, target_fd, target_offset, length), restart=False)
+
     def lseek(self, inode: Inode, offset: int, whence: int) -> int:
         """SEEK_DATA and SEEK_HOLE."""
         return os.lseek(read_fd(self._tree, inode), offset, whence)
@@ -142,6 +151,30 @@ class _Read:
         finally:
             os.close(self._fd)
         return b"".join(parts)
+
+
+class _CopyRange:
+    """Copies between two files in another thread, by descriptors of its own."""
+
+    __slots__ = ("_length", "_source_fd", "_source_offset", "_target_fd", "_target_offset")
+
+    def __init__(self, source_fd: int, source_offset: int, target_fd: int, target_offset: int, length: int) -> None:
+        self._source_offset = source_offset
+        self._target_offset = target_offset
+        self._length = length
+        self._source_fd = os.dup(source_fd)
+        try:
+            self._target_fd = os.dup(target_fd)
+        except OSError:
+            os.close(self._source_fd)
+            raise
+
+    def __call__(self) -> int:
+        try:
+            return os.copy_file_range(self._source_fd, self._target_fd, self._length, self._source_offset, self._target_offset)
+        finally:
+            os.close(self._source_fd)
+            os.close(self._target_fd)
 
 
 class _Fsync:

@@ -1,4 +1,4 @@
-"""Making new names: create, mkdir, mknod, symlink, link."""
+"""Making new objects: create, mkdir, mknod, symlink, link, tmpfile."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable
 
 from unionfs.filesystem import Caller
-from unionfs.linux.links import link_fd
+from unionfs.linux.links import fd_path, link_fd
 from unionfs.linux.rename import RENAME_EXCHANGE, renameat2
 from unionfs.overlay import kinds
 from unionfs.overlay.copy_up import CopyUp
@@ -22,6 +22,7 @@ Make = Callable[[int, bytes], None]
 """Makes an object in an open directory under a name."""
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE_UNNAMED = os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC
 
 
 class Creation:
@@ -54,6 +55,25 @@ class Creation:
                 os.close(made)
             raise
         inode.fd, inode.fd_writable = made, True
+        tree.pool.add(inode)
+        return inode, st
+
+    def tmpfile(self, parent: Directory, mode: int, caller: Caller) -> tuple[Inode, os.stat_result]:
+        """Make a regular file without a name; `link` can give it one."""
+        tree = self._tree
+        upper = self._copy_up.upper_of(parent)
+        self._take_umask(caller)
+        upper_fd = tree.dir_fd(upper)
+        fd = os.open(b".", _CREATE_UNNAMED, stat.S_IMODE(mode), dir_fd=upper_fd)
+        try:
+            st = _own(upper_fd, fd_path(fd), caller, upper_fd, follow=True)
+            orphan_fd = os.open(fd_path(fd), os.O_PATH | os.O_CLOEXEC)
+        except OSError:
+            os.close(fd)
+            raise
+        inode = self._new_inode(upper, b"", st)
+        inode.orphan_fd = orphan_fd
+        inode.fd, inode.fd_writable = fd, True
         tree.pool.add(inode)
         return inode, st
 
@@ -120,10 +140,7 @@ class Creation:
         tree = self._tree
         self._check_free(parent, name)
         upper = self._copy_up.upper_of(parent)
-        # The umask of the caller becomes ours for the call, and the filesystem leaves it out where there is a default ACL.
-        if caller.umask != self._umask:
-            os.umask(caller.umask)
-            self._umask = caller.umask
+        self._take_umask(caller)
         upper_fd = tree.dir_fd(upper)
         if tree.has_whiteout(parent, name):
             st = self._make_over_whiteout(upper_fd, name, make, caller, mode)
@@ -135,6 +152,12 @@ class Creation:
                 _remove(name, upper_fd, stat.S_ISDIR(mode))
                 raise
         return self._enter_new(parent, upper, name, st)
+
+    def _take_umask(self, caller: Caller) -> None:
+        # The umask of the caller becomes ours for the call, and the filesystem leaves it out where there is a default ACL.
+        if caller.umask != self._umask:
+            os.umask(caller.umask)
+            self._umask = caller.umask
 
     def _make_over_whiteout(self, upper_fd: int, name: bytes, make: Make, caller: Caller, mode: int) -> os.stat_result:
         work = self._tree.work
@@ -161,18 +184,21 @@ class Creation:
 
     def _enter_new(self, parent: Directory, upper: RealDir, name: bytes, st: os.stat_result) -> tuple[Inode, os.stat_result]:
         tree = self._tree
-        kind = kind_of(st)
-        # The number may have belonged to a copied-up file that is gone.
-        tree.copied_up_inos.pop(st.st_ino, None)
         inode: Inode
-        if kind == kinds.DIR:
+        if stat.S_ISDIR(st.st_mode):
+            tree.copied_up_inos.pop(st.st_ino, None)
             inode = directory = tree.new_directory(RealDir(tree.upper_layer, upper, name), (), st)
             directory.upper_names, directory.lower_names = {}, {}
         else:
-            inode = tree.new_upper_inode(upper, name, kind, st)
-        _enter(parent, name, RealName(kind, st.st_ino))
+            inode = self._new_inode(upper, name, st)
+        _enter(parent, name, RealName(inode.kind, st.st_ino))
         tree.nodes.attach(inode, parent, name)
         return inode, st
+
+    def _new_inode(self, upper: RealDir, name: bytes, st: os.stat_result) -> Inode:
+        # The number may have belonged to a copied-up file that is gone.
+        self._tree.copied_up_inos.pop(st.st_ino, None)
+        return self._tree.new_upper_inode(upper, name, kind_of(st), st)
 
 
 def _enter(parent: Directory, name: bytes, real: RealName) -> None:
@@ -182,9 +208,10 @@ def _enter(parent: Directory, name: bytes, real: RealName) -> None:
         parent.order.add(name)
 
 
-def _own(dir_fd: int, name: bytes, caller: Caller, parent_fd: int) -> os.stat_result:
-    """Give what was just made to the caller; its attributes after that."""
-    st = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+def _own(dir_fd: int, name: bytes, caller: Caller, parent_fd: int, follow: bool = False) -> os.stat_result:
+    """Give what was just made to the caller; its attributes after that.  ``follow``: ``name`` is the path of an open file in
+    /proc."""
+    st = os.stat(name, dir_fd=dir_fd, follow_symlinks=follow)
     gid = caller.gid
     if st.st_gid != gid:
         parent = os.fstat(parent_fd)
@@ -192,10 +219,10 @@ def _own(dir_fd: int, name: bytes, caller: Caller, parent_fd: int) -> os.stat_re
             gid = parent.st_gid
     if (st.st_uid, st.st_gid) == (caller.uid, gid):
         return st
-    os.chown(name, caller.uid, gid, dir_fd=dir_fd, follow_symlinks=False)
+    os.chown(name, caller.uid, gid, dir_fd=dir_fd, follow_symlinks=follow)
     if st.st_mode & (stat.S_ISUID | stat.S_ISGID) and not stat.S_ISDIR(st.st_mode):
         os.chmod(name, stat.S_IMODE(st.st_mode), dir_fd=dir_fd)
-    return os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+    return os.stat(name, dir_fd=dir_fd, follow_symlinks=follow)
 
 
 def _remove(name: bytes, dir_fd: int, is_directory: bool) -> None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from unionfs.filesystem import Attr, Caller, Changes, DirRow, Entry, Opened, StaleAttributes, StatFs
+from unionfs.filesystem import Attr, Caller, Changes, DirRow, Entry, ExtendedFlags, Opened, StaleAttributes, StatFs
 from unionfs.overlay.attributes import Attributes, attr_of
 from unionfs.overlay.contents import Contents
 from unionfs.overlay.copy_up import CopyUp
@@ -15,6 +15,7 @@ from unionfs.overlay.creation import Creation
 from unionfs.overlay.directory_listing import DirectoryListing
 from unionfs.overlay.explain import Explain
 from unionfs.overlay.inode import Inode
+from unionfs.overlay.inode_flags import InodeFlags
 from unionfs.overlay.layer import Stack
 from unionfs.overlay.options import Options
 from unionfs.overlay.real_file import read_fd
@@ -48,6 +49,7 @@ class Union:
         self._copy_up = CopyUp(tree, self.notices, options.sync, options.metacopy)
         self._contents = Contents(tree, self._copy_up, options.sync)
         self._attributes = Attributes(tree, self._copy_up, self._contents)
+        self._flags = InodeFlags(tree, self._copy_up)
         self._creation = Creation(tree, self._copy_up)
         self._removal = Removal(tree, self._copy_up)
         self._rename = Rename(tree, self._copy_up, options.writes_redirects)
@@ -87,6 +89,21 @@ class Union:
         if inode.orphan_fd >= 0:
             return os.readlink(b"", dir_fd=inode.orphan_fd)
         return os.readlink(inode.place_name, dir_fd=self._tree.dir_fd(inode.place))
+
+    def birth_time(self, node: int) -> int | None:
+        return self._attributes.birth_time(self._nodes.get(node))
+
+    def get_flags(self, node: int) -> int:
+        return self._flags.get(self._nodes.get(node))
+
+    def set_flags(self, node: int, flags: int) -> None:
+        self._flags.set(self._nodes.get(node), flags)
+
+    def get_extended_flags(self, node: int) -> ExtendedFlags:
+        return self._flags.get_extended(self._nodes.get(node))
+
+    def set_extended_flags(self, node: int, flags: ExtendedFlags) -> None:
+        self._flags.set_extended(self._nodes.get(node), flags)
 
     def statfs(self) -> StatFs:
         st = os.fstatvfs((self._tree.upper or self._tree.lowers[0]).root.fd)
@@ -144,6 +161,12 @@ class Union:
         entry = self._entry(*self._creation.create(directory, name, mode, caller))
         return entry, Opened(1)
 
+    def tmpfile(self, parent: int, mode: int, caller: Caller) -> tuple[Entry, Opened]:
+        if self._tree.pool.is_full:
+            self._tree.pool.trim()
+        entry = self._entry(*self._creation.tmpfile(self._nodes.get_directory(parent), mode, caller))
+        return entry, Opened(1)
+
     def pin(self, node: int) -> None:
         inode = self._nodes.find(node)
         if inode is None:
@@ -167,6 +190,10 @@ class Union:
         if self._tree.pool.is_full:
             self._tree.pool.trim()
         return self._contents.write(self._nodes.get(node), offset, data, kill_suidgid)
+
+    def copy_file_range(self, source: int, source_offset: int, target: int, target_offset: int, length: int) -> int:
+        nodes = self._nodes
+        self._contents.copy_range(nodes.get(source), source_offset, nodes.get(target), target_offset, length)
 
     def fallocate(self, node: int, offset: int, length: int, mode: int) -> None:
         self._contents.fallocate(self._nodes.get(node), offset, length, mode)

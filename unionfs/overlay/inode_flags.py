@@ -1,0 +1,68 @@
+"""Flags of chattr(1) of the union's files and directories."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+
+from unionfs.filesystem import ExtendedFlags
+from unionfs.linux import inode_flags
+from unionfs.overlay import kinds
+from unionfs.overlay.copy_up import CopyUp
+from unionfs.overlay.inode import Directory, Inode
+from unionfs.overlay.real_file import read_fd
+from unionfs.overlay.tree import Tree
+
+# OverlayFS keeps these two off the upper object, in the attribute ``protattr``, and has its own inode refuse changes.  The inode
+# of a FUSE mount knows of no flags: its page cache would take writes that the real file then refuses.
+_PROTECTING_FLAGS = inode_flags.FS_IMMUTABLE_FL | inode_flags.FS_APPEND_FL
+_PROTECTING_XFLAGS = inode_flags.FS_XFLAG_IMMUTABLE | inode_flags.FS_XFLAG_APPEND
+
+
+class InodeFlags:
+    """Reads and sets the flags of one union's objects.  Errors as `unionfs.filesystem.Filesystem.get_flags` says."""
+
+    def __init__(self, tree: Tree, copy_up: CopyUp) -> None:
+        self._tree = tree
+        self._copy_up = copy_up
+
+    def get(self, inode: Inode) -> int:
+        """``FS_*_FL`` bits."""
+        with self._opened(inode) as fd:
+            return inode_flags.get_flags(fd)
+
+    def set(self, inode: Inode, flags: int) -> None:
+        """Replace them, after a copy-up if need be."""
+        with self._opened(self._prepare(inode, flags & _PROTECTING_FLAGS)) as fd:
+            inode_flags.set_flags(fd, flags)
+
+    def get_extended(self, inode: Inode) -> ExtendedFlags:
+        """What FS_IOC_FSGETXATTR tells."""
+        with self._opened(inode) as fd:
+            return ExtendedFlags(*inode_flags.get_fsxattr(fd))
+
+    def set_extended(self, inode: Inode, flags: ExtendedFlags) -> None:
+        """FS_IOC_FSSETXATTR, after a copy-up if need be."""
+        with self._opened(self._prepare(inode, flags.xflags & _PROTECTING_XFLAGS)) as fd:
+            inode_flags.set_fsxattr(fd, flags)
+
+    def _prepare(self, inode: Inode, protecting: int) -> Inode:
+        if protecting:
+            raise OSError(errno.EOPNOTSUPP, "the flags immutable and append-only cannot be set through a union")
+        return self._copy_up.copy_up(inode)
+
+    @contextlib.contextmanager
+    def _opened(self, inode: Inode) -> Iterator[int]:
+        """A descriptor of the real object that ioctl(2) takes: one of O_PATH will not do."""
+        if isinstance(inode, Directory):
+            fd = os.open(self._tree.path(inode), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                yield fd
+            finally:
+                os.close(fd)
+        elif inode.kind == kinds.REG:
+            yield read_fd(self._tree, inode)
+        else:
+            raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
