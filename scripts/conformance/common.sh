@@ -1,0 +1,68 @@
+# Sourced by the runners of this folder: arguments, and the mount that a suite is let loose on.  Needs root.
+#
+# begin NAME "$@"  reads BACKEND, refuses what it does not know, sets $backend and $top (a new directory; removed at the end).
+# mount_union      mounts $merged, a union of $lower and $upper ($top/lower, $top/upper); for "plain", $merged is a mere directory.
+# unionfs_options  prints the mount options that stand for $backend, a backend of ours.
+
+set -euo pipefail
+export LC_ALL=C.UTF-8
+
+# All features on: a directory that cannot be renamed, or a hard link that breaks, would fail in any suite.
+kernel_options=redirect_dir=on,index=on,xino=on
+
+fail() {
+    echo "${0##*/}: $1" >&2
+    exit 2
+}
+
+begin() {
+    backend=$1
+    [ "$(id -u)" = 0 ] || fail "suites mount and change owners; run as root"
+    case "$backend" in
+    direct | direct-cached | pyfuse3 | kernel | plain) ;;
+    *) fail "$backend: no backend; one of direct, direct-cached, pyfuse3, kernel, plain" ;;
+    esac
+    local project
+    project=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+    PATH=${UNIONFS_BIN:-$project/.venv/bin}:$PATH
+    command -v unionfs >/dev/null || fail "no unionfs command; run scripts/setup, or name its folder in UNIONFS_BIN"
+    # No dots in it: mount(8) cuts a type at its last dot, and unionmount puts this path into one.
+    top=$(mktemp -d "${TMPDIR:-/tmp}/unionfs-conformance-XXXXXX")
+    lower=$top/lower upper=$top/upper work=$top/work merged=$top/merged
+    mkdir "$lower" "$upper" "$work" "$merged"
+    # Suites work as several users.
+    chmod 755 "$top"
+    trap clean_up EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+}
+
+unionfs_options() {
+    case "$backend" in
+    direct) echo transport=direct,redirect_dir=on ;;
+    direct-cached) echo transport=direct,data_path=cached,redirect_dir=on ;;
+    pyfuse3) echo transport=pyfuse3,redirect_dir=on ;;
+    esac
+}
+
+mount_union() {
+    case "$backend" in
+    plain) ;;
+    kernel) mount -t overlay overlay -o "$kernel_options,lowerdir=$lower,upperdir=$upper,workdir=$work" "$merged" ;;
+    *) unionfs mount -l "$lower" -u "$upper" -w "$work" -o "$(unionfs_options)" "$merged" ;;
+    esac
+}
+
+clean_up() {
+    local status=$? mountpoint
+    trap '' INT TERM
+    # Innermost last in the table, and above it whatever lies on it.
+    while mountpoint=$(awk -v top="$top/" 'index($5, top) == 1 { last = $5 } END { if (last == "") exit 1; print last }' /proc/self/mountinfo); do
+        unmount "$mountpoint" || break
+    done
+    rm -rf --one-file-system "$top"
+    exit "$status"
+}
+
+# Lazily where something of a suite that was killed still uses it.
+unmount() { umount "$1" 2>/dev/null || umount -l "$1"; }
