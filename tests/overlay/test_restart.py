@@ -92,3 +92,12 @@ def test_fsync_of_a_volatile_union_does_nothing(open_union: Open) -> None:
     client.write("f", b"data")
     client.union.fsync(client.node("f"), datasync=False)
     assert client.blocked == 0
+
+
+def test_small_file_of_a_volatile_union_is_copied_up_at_once(open_union: Open, tmp_path: Path) -> None:
+    client = open_union({"small": b"lower", "large": b"x" * (1 << 20)}, options=Options(sync=False))
+    client.chmod("small", 0o600)
+    assert client.blocked == 0
+    client.chmod("large", 0o600)
+    assert client.blocked == 1
+    assert (tmp_path / "upper/small").read_bytes() == b"lower"

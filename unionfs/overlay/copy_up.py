@@ -30,6 +30,9 @@ from unionfs.overlay.work_dir import StagedFile
 _log = logging.getLogger("unionfs.overlay")
 
 # Attributes of these kinds decide about access: an object must not appear without them.  Others the upper may be unable to hold.
+_QUICK = 128 << 10
+"""Bytes that are copied faster than two threads change places."""
+
 _VITAL_XATTRS = (b"security.", b"system.posix_acl_")
 
 
@@ -184,6 +187,9 @@ class CopyUp:
                 staged.drop()
                 raise
             copying = inode.copying = DataCopy(source_fd, staged, size, self._sync)
+            if not self._sync and size <= _QUICK:
+                # Nothing to wait for but memory: another thread would cost more than the copying.
+                copying()
         if not copying.done:
             raise Blocking(copying)
         inode.copying = None

@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 
+from unionfs.linux.statfs import TMPFS_MAGIC, filesystem_type
 from unionfs.overlay import kinds
 from unionfs.overlay.fd_pool import FdPool
 from unionfs.overlay.ino_map import InoMap
@@ -77,6 +78,11 @@ class Tree:
         if self._work is None:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         return self._work
+
+    @property
+    def upper_is_durable(self) -> bool:
+        """Whether the upper layer is on something that outlives a power cut, so that making data durable means anything."""
+        return self.upper is not None and filesystem_type(self.upper.root.fd) != TMPFS_MAGIC
 
     # -- real objects -----------------------------------------------------------------------------------------------------
 
