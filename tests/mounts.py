@@ -61,8 +61,10 @@ class UnionfsBackend:
             command += ["-w", work]
         words = list(options)
         if not any(word.startswith("redirect_dir") or word == "userxattr" for word in words):
-            # The default of the kernel, which is what these backends are compared with; ours is "on".
+            # The defaults of the kernel, which is what these backends are compared with; ours are "on".
             words.append("redirect_dir=off")
+        if not any(word.startswith("index") for word in words):
+            words.append("index=off")
         run_unionfs([*command, "-o", ",".join(words), mountpoint])
 
     def umount(self, mountpoint: Path) -> None:

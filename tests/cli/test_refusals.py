@@ -113,7 +113,7 @@ def test_a_mount_refused_by_the_lock_makes_no_work_directory(programs: Programs,
         ("ro,rw", "rw: contradicts an option before it; "),
         ("workdir=/w", "workdir: given without an upper; "),
         ("transport=pyfuse3,data_path=passthrough", "data_path=passthrough: not possible with transport=pyfuse3; "),
-        ("index=on", "index=on: not supported; "),
+        ("nfs_export=on", "nfs_export=on: not supported; "),
     ],
 )
 def test_unknown_and_contradictory_options(programs: Programs, layers: Layers, options: str, line: str) -> None:

@@ -49,6 +49,10 @@ def build_layers(top: Path) -> list[Path]:
     (lowers[1] / "a/d").symlink_to("../c")
     os.mkfifo(lowers[2] / "b/b")
     os.link(lowers[2] / "b/d", lowers[2] / "d/c")
+    for index, old, names in ((1, "a/a", ("a/c/a", "c/b")), (2, "a/b/c", ("a/a", "d/a")), (2, "b/b", ("c/c",))):
+        for name in names:
+            (lowers[index] / name).parent.mkdir(exist_ok=True)
+            os.link(lowers[index] / old, lowers[index] / name, follow_symlinks=False)
     os.mknod(lowers[1] / "b/d", 0o020000, 0)  # a whiteout in the middle
     os.setxattr(lowers[1] / "d", "trusted.overlay.opaque", b"y")
     for lower in lowers:
@@ -141,7 +145,7 @@ def machine(ours: Backend, options: tuple[str, ...]) -> type[RuleBasedStateMachi
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("options", [("redirect_dir=off",), ("redirect_dir=on",)], ids=lambda options: options[0])
+@pytest.mark.parametrize("options", [("redirect_dir=off",), ("redirect_dir=on", "index=on")], ids=lambda options: options[-1])
 @pytest.mark.parametrize("ours", OURS, ids=lambda backend: backend.name)
 def test_random_operations_cannot_tell_ours_from_the_kernels(ours: Backend, options: tuple[str, ...]) -> None:
     run_state_machine_as_test(

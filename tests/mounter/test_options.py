@@ -132,7 +132,6 @@ def test_a_switch_with_a_value_is_refused() -> None:
         "squash_to_gid=0",
         "xattr_permissions=2",
         "plugins=a.so",
-        "index=on",
         "nfs_export=on",
         "verity=require",
         "datadir+=/d",
@@ -146,7 +145,7 @@ def test_what_would_make_another_union_is_refused_everywhere(option: str, dialec
 
 @pytest.mark.parametrize("dialect", ALL_DIALECTS)
 def test_off_is_accepted_for_features_that_are_missing(dialect: Dialect) -> None:
-    words = ["index=off,nfs_export=off,verity=off", "xattr_permissions=0,xino=auto,defaults"]
+    words = ["nfs_export=off,verity=off", "xattr_permissions=0,xino=auto,defaults"]
     assert parse_options(words, dialect) == parse_options([])
 
 
@@ -195,3 +194,8 @@ def test_redirect_dir_takes_the_values_of_the_kernel(value: str) -> None:
 def test_metacopy_is_a_switch_with_a_value() -> None:
     assert parse_options(["metacopy=on"]).settings == {"metacopy": True}
     assert parse_options(["metacopy=off"]).settings == {"metacopy": False}
+
+
+@pytest.mark.parametrize("value", ["on", "off"])
+def test_index_takes_the_values_of_the_kernel(value: str) -> None:
+    assert parse_options([f"index={value}"]).settings == {"index": value}

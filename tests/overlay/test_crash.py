@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ import pytest
 from tests.overlay.client import ROOT, Client, build
 from unionfs.filesystem import ROOT_ID, SET_MODE, Changes
 from unionfs.linux.rename import RENAME_EXCHANGE
-from unionfs.overlay import Stack, Union, creation, data_copy, rename, work_dir
+from unionfs.overlay import Options, Stack, Union, creation, data_copy, rename, work_dir
 
 State = dict[str, tuple[Any, ...]]
+Layers = Callable[..., Stack]
+DEFAULTS = Options()
 
 CHANGING = (
     "rename",
@@ -103,29 +106,51 @@ SCENARIOS: dict[str, tuple[Callable[[Client], object], Callable[[Client], object
     "link_over_whiteout": (lambda c: c.unlink("d/h"), lambda c: c.call(c.union.link, c.node("d/f"), *c.place("d/h"))),
 }
 
+LINK_SCENARIOS: dict[str, tuple[Callable[[Client], object], Callable[[Client], object]]] = {
+    "copy_up": (lambda _: None, lambda c: chmod(c, "d/f")),
+    "truncating_open": (lambda _: None, lambda c: c.call(c.union.open, c.node("f"), os.O_WRONLY | os.O_TRUNC, ROOT)),
+    "truncating_open_after_chmod": (
+        lambda c: chmod(c, "d/f"),
+        lambda c: c.call(c.union.open, c.node("f"), os.O_WRONLY | os.O_TRUNC, ROOT),
+    ),
+    "unlink_lower": (lambda _: None, lambda c: c.unlink("f")),
+    "unlink_indexed_by_another_name": (lambda c: chmod(c, "d/f"), lambda c: c.unlink("f")),
+    "unlink_the_last_name": (lambda c: (c.unlink("d/f"), c.unlink("f")), lambda c: c.unlink("d/sub/f")),
+    "rename": (lambda _: None, lambda c: c.rename("f", "g")),
+    "rename_over_another_file": (lambda c: chmod(c, "d/f"), lambda c: c.rename("f", "d/h")),
+    "rename_over_a_name": (lambda _: None, lambda c: c.rename("d/h", "f")),
+    "exchange": (lambda _: None, lambda c: c.rename("d/h", "f", RENAME_EXCHANGE)),
+    "link": (lambda _: None, lambda c: c.call(c.union.link, c.node("f"), *c.place("new"))),
+}
+
 
 @pytest.fixture
-def layers(tmp_path: Path) -> Iterator[Callable[[str], Stack]]:
-    """Makes stacks with equal contents."""
+def layers(tmp_path: Path) -> Iterator[Layers]:
+    """Makes stacks with equal contents; ``linked``: one of the files has three names."""
     built: list[Path] = []
 
-    def make(name: str) -> Stack:
+    def make(name: str, linked: bool = False) -> Stack:
         root = tmp_path / name
         built.append(root)
         lower = build(root / "lower", {"d/f": b"the file", "d/h": b"another", "d/sub/g": b"deep"})
+        if linked:
+            for name in ("d/sub/f", "f"):
+                os.link(lower / "d/f", lower / name)
         return Stack((lower,), build(root / "upper", {}), build(root / "work", {}))
 
     yield make
     for root in built:
-        assert state(Stack((root / "lower",))) == {
-            "d": ("dir",), "d/f": (0o644, b"the file"), "d/h": (0o644, b"another"), "d/sub": ("dir",), "d/sub/g": (0o644,
-            b"deep"),
+        shown = state(Stack((root / "lower",)))
+        file = (0o644, b"the file", 3 if "f" in shown else 1)
+        assert shown == {
+            "d": ("dir",), "d/f": file, "d/h": (0o644, b"another", 1), "d/sub": ("dir",), "d/sub/g": (0o644, b"deep", 1),
+            **({"d/sub/f": file, "f": file} if "f" in shown else {}),
         }  # fmt: skip
 
 
-def state(stack: Stack) -> State:
+def state(stack: Stack, options: Options = DEFAULTS) -> State:
     """Everything a new mount of ``stack`` shows, but modes of directories."""
-    union = Union(stack)
+    union = Union(stack, options)
     try:
         client = Client(union)
         found: State = {}
@@ -144,45 +169,66 @@ def _walk(client: Client, node: int, path: str, found: State) -> None:
             found[name] = ("dir",) if row.entry.attr.mode & 0o777 == 0o755 else ("dir", row.entry.attr.mode)
             _walk(client, row.entry.node, name, found)
         else:
-            found[name] = (row.entry.attr.mode & 0o7777, client.call(client.union.read, row.entry.node, 0, 100))
+            attr = row.entry.attr
+            found[name] = (attr.mode & 0o7777, client.call(client.union.read, row.entry.node, 0, 100), attr.nlink)
 
 
-def run(stack: Stack, action: Callable[[Client], object]) -> None:
+def run(stack: Stack, action: Callable[[Client], object], options: Options = DEFAULTS) -> None:
     """One union from opening to a clean end."""
-    union = Union(stack)
+    union = Union(stack, options)
     action(Client(union))
     union.close()
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_crash_leaves_the_state_before_or_after(
-    scenario: str, layers: Callable[[str], Stack], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_crash_leaves_the_state_before_or_after(scenario: str, layers: Layers, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare, operate = SCENARIOS[scenario]
+    check_all_crashes(prepare, operate, layers, monkeypatch, DEFAULTS)
+
+
+@pytest.mark.parametrize("scenario", LINK_SCENARIOS)
+@pytest.mark.parametrize("metacopy", [False, True], ids=["data", "metacopy"])
+def test_crash_leaves_all_names_of_an_indexed_file_before_or_after(
+    scenario: str, metacopy: bool, layers: Layers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare, operate = LINK_SCENARIOS[scenario]
+    check_all_crashes(prepare, operate, partial(layers, linked=True), monkeypatch, Options(index="on", metacopy=metacopy))
+
+
+def check_all_crashes(
+    prepare: Callable[[Client], object],
+    operate: Callable[[Client], object],
+    layers: Layers,
+    monkeypatch: pytest.MonkeyPatch,
+    options: Options,
+) -> None:
+    """Carry out ``operate`` as often as it has changing system calls, with a crash before each of them."""
     reference = layers("reference")
-    run(reference, prepare)
-    before = state(reference)
+    run(reference, prepare, options)
+    before = state(reference, options)
     with monkeypatch.context() as patch:
-        union = Union(reference)
+        union = Union(reference, options)
         client = Client(union)
         switch = PowerSwitch(patch)
         operate(client)
         total = switch.calls
     union.close()
-    after = state(reference)
+    after = state(reference, options)
     assert before != after
     assert total > 0
     for remaining in range(total):
         stack = layers(f"crash{remaining}")
-        run(stack, prepare)
-        crash(stack, operate, remaining, monkeypatch)
-        assert state(stack) in (before, after), f"crash before changing call {remaining + 1} of {total}"
+        run(stack, prepare, options)
+        crash(stack, operate, remaining, monkeypatch, options)
+        assert state(stack, options) in (before, after), f"crash before changing call {remaining + 1} of {total}"
 
 
-def crash(stack: Stack, operate: Callable[[Client], object], remaining: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def crash(
+    stack: Stack, operate: Callable[[Client], object], remaining: int, monkeypatch: pytest.MonkeyPatch, options: Options
+) -> None:
     """Run ``operate`` with only ``remaining`` changing system calls; what the process had open is given back without another
     one."""
-    union = Union(stack)
+    union = Union(stack, options)
     client = Client(union)
     with monkeypatch.context() as patch:
         switch = PowerSwitch(patch)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from unionfs.check.checked_stack import CheckedStack
 from unionfs.check.finding import Finding, Repair
-from unionfs.check.work_files import names_in, stray
+from unionfs.check.work_files import is_whiteout, names_in, stray
 from unionfs.linux.handles import AT_EMPTY_PATH, name_to_handle_at, open_by_handle_at
 from unionfs.overlay import kinds
 from unionfs.overlay.layer import Layer
@@ -32,10 +32,10 @@ def index(stack: CheckedStack, work: Path) -> Iterator[Finding]:
     if names:
         yield from _foreign(stack, directory)
     for name in names:
-        if name.startswith("#"):
-            yield stray(directory / name)
-        else:
+        if not name.startswith("#"):
             yield from _entry(stack, directory / name)
+        elif not is_whiteout(directory / name):  # the kernel leaves the whiteout that it makes all others of
+            yield stray(directory / name)
 
 
 def _foreign(stack: CheckedStack, directory: Path) -> Iterator[Finding]:

@@ -2,8 +2,7 @@
 
 Three programs take options, each with customs of its own, the `Dialect`: ``unionfs mount`` is strict, ``fuse-unionfs`` passes
 over what fuse-overlayfs passes over, ``mount.unionfs`` accepts the words of fstab that are meant for mount(8).  What would make
-another union than the one asked for (an id mapping, an index) is refused in all three: passing over it would show wrong owners,
-or break links.
+another union than the one asked for (an id mapping) is refused in all three: passing over it would show wrong owners.
 """
 
 from __future__ import annotations
@@ -101,6 +100,7 @@ _SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "sync": ("fsync", _boolean),  # fuse-overlayfs 2.0's other name for it; without a value it is the switch of mount(8)
     "redirect_dir": ("redirect_dir", _choice("on", "follow", "off", "nofollow")),
     "metacopy": ("metacopy", lambda value: _choice("on", "off")(value) == "on"),
+    "index": ("index", _choice("on", "off")),
     "fsname": ("source", unescape),
     "log": ("log", lambda value: Path(unescape(value))),
 }
@@ -117,7 +117,7 @@ _UNSUPPORTED: dict[str, tuple[frozenset[str | None], str]] = {
     "xattr_permissions": (frozenset({"0"}), "owners in extended attributes are not supported yet; leave it out"),
     "plugins": (frozenset(), "layers from plug-ins are not supported; give directories"),
     "datadir+": (frozenset(), "data-only layers are not supported yet; give lowerdir"),
-    **{name: (frozenset({"off"}), _NO_FEATURE) for name in ("index", "nfs_export", "verity")},
+    **{name: (frozenset({"off"}), _NO_FEATURE) for name in ("nfs_export", "verity")},
     "remount": (frozenset(), "a mounted union cannot be changed; unmount it and mount it anew"),
 }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from unionfs.linux.capabilities import CAP_SYS_ADMIN, has_capability, in_initial_user_namespace
 from unionfs.mounter.errors import OptionError
 from unionfs.mounter.options import Dialect, Options
-from unionfs.overlay.options import RedirectDir
+from unionfs.overlay.options import RedirectDir, UseIndex
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class MountRequest:
     ``flags`` are words of mount(8) that differ from the kernel's defaults (``nosuid``, ``noatime``, ``sync``; ``ro`` has its own
     field). ``timeout`` is how long the kernel may remember names and attributes, in seconds (None: for ever); ``spin_us`` the
     time in microseconds that the direct transport busy-waits for a next request (None: its own choice); ``sync`` False: fsync(2)
-    does nothing (volatile); ``redirect_dir``, ``userxattr`` and ``metacopy`` as in `unionfs.overlay.options.Options`; ``log`` the
-    file for warnings (None: `unionfs.mounter.log.default_log`).
+    does nothing (volatile); ``redirect_dir``, ``userxattr``, ``metacopy`` and ``index`` as in `unionfs.overlay.options.Options`;
+    ``log`` the file for warnings (None: `unionfs.mounter.log.default_log`).
     """
 
     mountpoint: Path
@@ -43,6 +43,7 @@ class MountRequest:
     redirect_dir: RedirectDir = "on"
     userxattr: bool = False
     metacopy: bool = False
+    index: UseIndex = "auto"
     log: Path | None = None
 
 
@@ -84,6 +85,7 @@ def build_request(
         allow_other=switches.get("allow_other", False),
         allow_root=switches.get("allow_root", False),
         redirect_dir=settings.pop("redirect_dir", "on" if settings.get("metacopy") else _default_redirect_dir(dialect)),
+        index=settings.pop("index", "off" if dialect is Dialect.FUSE_OVERLAYFS else "auto"),
         userxattr=switches.get("userxattr", not may_write_trusted_xattrs()),
         sync=fsync and not switches.get("volatile", False),
         **settings,
@@ -119,7 +121,8 @@ def _refuse_contradictions(options: Options, *, has_upper: bool, dialect: Dialec
 
 
 def _default_redirect_dir(dialect: Dialect) -> RedirectDir:
-    # Container engines make a layer of the upper directory alone, where a redirected directory is not all there is of it.
+    # Container engines make a layer of the upper directory alone, where a redirected directory is not all there is of it.  For
+    # the same reason they get no index: it is in the work directory.
     return "off" if dialect is Dialect.FUSE_OVERLAYFS else "on"
 
 

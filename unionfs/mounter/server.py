@@ -72,7 +72,7 @@ def serve(request: MountRequest, log: Path | None, ready: Callable[[], None]) ->
         resources.callback(listener.close)
         union = Union(
             Stack(checked.lowers, checked.upper, checked.work),
-            UnionOptions(checked.redirect_dir, checked.userxattr, checked.metacopy, checked.sync),
+            UnionOptions(checked.redirect_dir, checked.userxattr, checked.metacopy, checked.index, checked.sync),
         )
         resources.callback(union.close)
         # Before mounting, like everything that touches a path of the layers.
@@ -126,8 +126,8 @@ def _work_directory(work: Path, own: bool) -> Iterator[None]:
         yield
     finally:
         if own:
-            # Not recursive: what a later feature keeps there (an index of hard links) is part of the upper's meaning.
-            for directory in (work / "work", work):
+            # Not recursive: an index of hard links is part of what the upper means.
+            for directory in (work / "work", work / "index", work):
                 with contextlib.suppress(OSError):
                     directory.rmdir()
 

@@ -43,6 +43,8 @@ def attr_of(inode: Inode, st: os.stat_result) -> Attr:
             nlink = 1
     elif not inode.names and inode.orphan_fd < 0:
         nlink = 0  # a lower file that was removed here
+    elif inode.links is not None:
+        nlink += inode.links.offset
     atime, mtime, ctime = st.st_atime_ns, st.st_mtime_ns, st.st_ctime_ns
     return Attr(
         inode.ino,

@@ -14,6 +14,7 @@ import os
 import stat
 from collections.abc import Callable
 from enum import Enum
+from typing import NamedTuple
 
 from unionfs.filesystem import Blocking, StaleAttributes
 from unionfs.overlay import kinds
@@ -101,35 +102,75 @@ class CopyUp:
             return self.copy_up(inode)
         return self._copy_object_up(inode, _Extent.METADATA)
 
+    def copy_up_name(self, inode: Inode, parent: Directory, name: bytes) -> Inode:
+        """The same for a change of just this name, which then is in the upper layer: an indexed file may not have it there."""
+        inode = self.copy_up_metadata(inode)
+        if inode.is_indexed and not self._tree.has_upper(parent, name):
+            self._link_up(inode, parent, name)
+        return inode
+
     def _copy_object_up(self, inode: Inode, extent: _Extent) -> Inode:
-        parent: Directory | None = None
-        upper: RealDir | None = None
-        if inode.names:
-            parent, name = inode.names[0]
-            upper = self.upper_of(parent)
-        else:
-            self._tree.work  # noqa: B018
         lower = self._tree.stat(inode)
+        target = self._target_of(inode, lower)
         if inode.kind == kinds.REG:
-            upper_fd, copied = self._copy_file(inode, upper, lower, extent)
+            upper_fd, copied = self._copy_file(inode, target, lower, extent)
         else:
-            upper_fd, copied = -1, self._copy_special(inode, upper, lower)
+            upper_fd, copied = -1, self._copy_special(inode, target, lower)
         self.count += 1
+        parent = target.parent if target is not None else None
         if parent is not None and parent.upper_names is not None:
-            parent.upper_names[name] = RealName(inode.kind, copied.st_ino)
+            parent.upper_names[inode.names[0][1]] = RealName(inode.kind, copied.st_ino)
         self._tell_changed(inode, parent)
-        if extent is _Extent.METADATA and upper is not None:
-            moved = self._move_metadata(inode, upper, lower)
+        if extent is _Extent.METADATA and target is not None:
+            moved = self._move_metadata(inode, target, lower)
             os.close(upper_fd)
         else:
-            moved = self._move(inode, upper, upper_fd)
-        if lower.st_nlink > 1:
+            moved = self._move(inode, target, upper_fd)
+        moved.has_origin = inode.has_origin
+        if target is not None and target.parent is None:
+            self._enter_index(moved, target.name, copied)
+        elif lower.st_nlink > 1:
             # Of several names of a lower file only this one was copied up: it is another file now, with a number of its own.
             moved.ino = self._tree.inos.shown(copied.st_dev, copied.st_ino)
-        elif not inode.has_origin:
+        elif not moved.has_origin:
             self._tree.copied_up_inos[copied.st_ino] = moved.ino
-        moved.has_origin = inode.has_origin
         return moved
+
+    def _target_of(self, inode: Inode, lower: os.stat_result) -> _Target | None:
+        """Where the copy of an object that is no directory is to be; None if it has no name left."""
+        tree = self._tree
+        if not inode.names:
+            tree.work  # noqa: B018
+            return None
+        parent, name = inode.names[0]
+        upper = self.upper_of(parent)
+        if inode.links is None or tree.index is None:
+            return _Target(upper, name, parent)
+        return _Target(tree.index.place, tree.index.entry_of(tree.dir_fd(inode.place), inode.place_name, lower.st_dev), None)
+
+    # -- files with several names -----------------------------------------------------------------------------------------
+
+    def _enter_index(self, inode: Inode, entry: bytes, copied: os.stat_result) -> None:
+        """``inode`` was copied up as ``entry`` of the index; the name it is known by comes after that."""
+        tree = self._tree
+        assert tree.index is not None
+        assert inode.links is not None
+        tree.index.entered(inode.links, entry)
+        tree.nodes.add_hard_link(inode, copied.st_ino)
+        self._link_up(inode, *inode.names[0])
+
+    def _link_up(self, inode: Inode, parent: Directory, name: bytes) -> None:
+        """Give an indexed file the name in the upper layer by which a lower one has it."""
+        tree = self._tree
+        index, links = tree.index, inode.links
+        assert index is not None
+        assert links is not None
+        upper = self.upper_of(parent)
+        tree.mark_impure(parent)
+        self._install(upper, lambda fd: index.link(links, fd, name))
+        if parent.upper_names is not None:
+            parent.upper_names[name] = RealName(inode.kind, inode.hard_link_ino)
+        self._tell_changed(inode, parent)
 
     # -- directories ------------------------------------------------------------------------------------------------------
 
@@ -156,19 +197,19 @@ class CopyUp:
 
     # -- files ------------------------------------------------------------------------------------------------------------
 
-    def _copy_file(self, inode: Inode, upper: RealDir | None, st: os.stat_result, extent: _Extent) -> tuple[int, os.stat_result]:
+    def _copy_file(self, inode: Inode, target: _Target | None, st: os.stat_result, extent: _Extent) -> tuple[int, os.stat_result]:
         """Copy a regular file; the descriptor of the copy, and its attributes."""
         staged = self._staged_file(inode, st.st_size if extent is _Extent.ALL else 0)
         try:
-            target = b"/proc/self/fd/%d" % staged.fd
+            path = b"/proc/self/fd/%d" % staged.fd
             if extent is _Extent.METADATA:
                 os.ftruncate(staged.fd, st.st_size)
-                self._tree.xattrs.set_metacopy(target)
-            copy_metadata(self._tree, self._tree.path(inode), target, st, is_open=True)
-            if upper is not None:
-                self._set_origin(inode, target, st, is_open=True)
-                _, name = inode.names[0]
-                self._install(upper, lambda fd: staged.install(fd, name))
+                self._tree.xattrs.set_metacopy(path)
+            copy_metadata(self._tree, self._tree.path(inode), path, st, is_open=True)
+            if target is not None:
+                self._set_origin(inode, target, path, st, is_open=True)
+                name = target.name
+                self._install(target.place, lambda fd: staged.install(fd, name))
             return staged.fd, os.fstat(staged.fd)
         except OSError:
             staged.drop()
@@ -250,32 +291,37 @@ class CopyUp:
 
     # -- symbolic links, devices, fifos, sockets --------------------------------------------------------------------------
 
-    def _copy_special(self, inode: Inode, upper: RealDir | None, st: os.stat_result) -> os.stat_result:
+    def _copy_special(self, inode: Inode, target: _Target | None, st: os.stat_result) -> os.stat_result:
         tree, work = self._tree, self._tree.work
         with work.staged(work.new_name()) as staged:
             if inode.kind == kinds.LNK:
-                target = os.readlink(inode.place_name, dir_fd=tree.dir_fd(inode.place))
-                os.symlink(target, staged, dir_fd=work.fd)
+                os.symlink(os.readlink(inode.place_name, dir_fd=tree.dir_fd(inode.place)), staged, dir_fd=work.fd)
             else:
                 os.mknod(staged, stat.S_IFMT(st.st_mode) | 0o600, st.st_rdev, dir_fd=work.fd)
-            copy_metadata(tree, tree.path(inode), b"/proc/self/fd/%d/%s" % (work.fd, staged), st)
-            if upper is None:
+            path = b"/proc/self/fd/%d/%s" % (work.fd, staged)
+            copy_metadata(tree, tree.path(inode), path, st)
+            if target is None:
                 inode.orphan_fd = os.open(staged, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=work.fd)
                 return os.fstat(inode.orphan_fd)
-            self._set_origin(inode, b"/proc/self/fd/%d/%s" % (work.fd, staged), st)
+            self._set_origin(inode, target, path, st)
             copied = os.stat(staged, dir_fd=work.fd, follow_symlinks=False)
-            _, name = inode.names[0]
-            self._install(upper, lambda fd: os.rename(staged, name, src_dir_fd=work.fd, dst_dir_fd=fd))
+            self._install(target.place, lambda fd: os.rename(staged, target.name, src_dir_fd=work.fd, dst_dir_fd=fd))
             return copied
 
-    def _set_origin(self, inode: Inode, target: bytes, st: os.stat_result, is_open: bool = False) -> None:
-        """Note where ``target`` comes from; not where that has several names, because only one of them moves to the upper."""
-        if st.st_nlink > 1:
-            return
+    def _set_origin(self, inode: Inode, target: _Target, path: bytes, st: os.stat_result, is_open: bool = False) -> None:
+        """Note on the copy at ``path`` where it comes from.
+
+        Not where that has several names and there is no index: because only one of them moves to the upper.
+        """
         tree = self._tree
-        tree.mark_impure(inode.names[0][0])
+        if target.parent is not None:
+            if st.st_nlink > 1:
+                return
+            tree.mark_impure(target.parent)
+        elif tree.index is not None:
+            tree.index.prepare(path, st.st_nlink, is_open)
         value = tree.origins.of(tree.dir_fd(inode.place), inode.place_name, st.st_dev)
-        inode.has_origin = tree.xattrs.set_origin(target, value, follow=is_open)
+        inode.has_origin = tree.xattrs.set_origin(path, value, follow=is_open)
 
     # -- all kinds --------------------------------------------------------------------------------------------------------
 
@@ -293,39 +339,55 @@ class CopyUp:
         install(fd)
         os.utime(fd, ns=(before.st_atime_ns, before.st_mtime_ns))
 
-    def _move(self, inode: Inode, upper: RealDir | None, upper_fd: int) -> Inode:
+    def _move(self, inode: Inode, target: _Target | None, upper_fd: int) -> Inode:
         """Let ``inode``, or where that is pinned a new one in its stead, stand for the upper object."""
         tree = self._tree
         moved = self._succeed(inode) if inode.pins else inode
         close(moved)
-        if upper is None:
+        if target is None:
             if upper_fd >= 0:
                 moved.orphan_fd = os.open(b"/proc/self/fd/%d" % upper_fd, os.O_PATH | os.O_CLOEXEC)
         else:
-            moved.place, moved.place_name = upper, moved.names[0][1]
+            moved.place, moved.place_name = target.place, target.name
         if upper_fd >= 0:
             moved.fd, moved.fd_writable = upper_fd, True
             tree.pool.add(moved)
         return moved
 
-    def _move_metadata(self, inode: Inode, upper: RealDir, lower: os.stat_result) -> Inode:
+    def _move_metadata(self, inode: Inode, target: _Target, lower: os.stat_result) -> Inode:
         """Let ``inode`` stand for a metadata-only copy.  Its data does not move, so a pinned one needs no successor."""
         if inode.data is None:
             inode.data = DataPlace(inode.place, inode.place_name, lower.st_blocks)
-        inode.place = upper
-        inode.place_name = inode.names[0][1]
+        inode.place, inode.place_name = target.place, target.name
         return inode
 
     def _succeed(self, stale: Inode) -> Inode:
         tree = self._tree
         successor = Inode(tree.nodes.new_id(), stale.ino, stale.kind, stale.place, stale.place_name)
         tree.nodes.add(successor)
+        successor.has_origin = stale.has_origin
+        successor.orphan_fd, stale.orphan_fd = stale.orphan_fd, -1
         for parent, name in list(stale.names):
             tree.nodes.detach(stale, parent, name)
             tree.nodes.attach(successor, parent, name)
+        if stale.links is not None:
+            tree.nodes.add_lower_links(successor, stale.links)
+            stale.links = None
+        if stale.hard_link_ino:
+            tree.nodes.add_hard_link(successor, stale.hard_link_ino)
+            stale.hard_link_ino = 0
         stale.successor, successor.predecessor = successor, stale
         self._notices.append(StaleAttributes(stale.node))
         return successor
+
+
+class _Target(NamedTuple):
+    """Where a copy gets its name: that of the object in a directory of the upper layer, or one in the index (then without
+    ``parent``)."""
+
+    place: RealDir
+    name: bytes
+    parent: Directory | None
 
 
 class _Extent(Enum):

@@ -10,6 +10,25 @@ from unionfs.overlay.listing import LowerName, RealName
 from unionfs.overlay.listing_order import ListingOrder
 
 
+class LowerLinks:
+    """A lower file with several names, all of which lead to one inode.
+
+    Attributes:
+        key: (``st_dev``, ``st_ino``) of the lower file.
+        nlink: its link count in the lower layer.
+        entry: what it is called in the index; empty: it was not copied up.
+        offset: how many names the union shows more than the real object has.
+    """
+
+    __slots__ = ("entry", "key", "nlink", "offset")
+
+    def __init__(self, key: tuple[int, int], nlink: int) -> None:
+        self.key = key
+        self.nlink = nlink
+        self.entry = b""
+        self.offset = 0
+
+
 class Inode:
     """An object of the union other than a directory.
 
@@ -21,12 +40,13 @@ class Inode:
         names: its dentries (parent, name).  Empty: open but unlinked.
         place, place_name: where the real object is: a name in a real directory.  For one in the upper layer it is the name of one
         of
-            ``names``.  No longer good when ``orphan_fd`` is set.
+            ``names``, or in the index.  No longer good when ``orphan_fd`` is set.
         orphan_fd: an O_PATH descriptor of a real object of the upper layer that has no name we know; -1 otherwise.
         fd, fd_writable, recent: the descriptor for reading and writing, see `unionfs.overlay.fd_pool`.
         pins: how many passthrough opens the kernel has of the real file.
         hard_link_ino: its key in `NodeTable.hard_links`, 0 if it is not there.
         has_origin: whether the upper object has the attribute ``origin``.
+        links: what is known of the lower file with several names that it is or was, if the union keeps those together.
         data: where the data of a metadata-only copy is; None: in the real object itself.
         redirect: value of the attribute ``redirect`` of the upper object: where its lower part was found, if not under its name.
         copying: the copy-up of its data that is under way.
@@ -43,6 +63,7 @@ class Inode:
         "has_origin",
         "ino",
         "kind",
+        "links",
         "names",
         "nlookup",
         "node",
@@ -71,6 +92,7 @@ class Inode:
         self.pins = 0
         self.hard_link_ino = 0
         self.has_origin = False
+        self.links: LowerLinks | None = None
         self.data: DataPlace | None = None
         self.redirect = b""
         self.copying: DataCopy | None = None
@@ -81,6 +103,11 @@ class Inode:
     def is_upper(self) -> bool:
         """Whether the real object is in the upper layer: nothing is left to copy up."""
         return self.orphan_fd >= 0 or self.place.layer.is_upper
+
+    @property
+    def is_indexed(self) -> bool:
+        """Whether the index has it, so that its names come and go without its place."""
+        return self.links is not None and bool(self.links.entry)
 
 
 class Directory(Inode):

@@ -33,18 +33,20 @@ class Metacopies:
         self._pool = pool
         self._xattrs = xattrs
 
-    def data_of(self, parent: Directory, name: bytes, place: RealDir, position: int) -> tuple[DataPlace, bytes] | None:
-        """Where the data of the regular file ``name`` of ``place`` is, and its redirect; None if it is in the file itself.
+    def data_of(
+        self, parent: Directory, name: bytes, place: RealDir, place_name: bytes, position: int
+    ) -> tuple[DataPlace, bytes] | None:
+        """Where the data of the regular file ``name`` of ``parent`` is, and its redirect; None if it is in the file itself.
 
-        ``position`` is that of ``place`` in ``parent.lowers``, -1 for the upper one.
+        That is ``place_name`` in ``place``; ``position`` is that of ``place`` in ``parent.lowers``, -1 for one in the upper.
 
         Raises:
             OSError: EIO: the mark is not valid, or there is no data where it should be.
         """
         fd = place.open(self._pool)
-        if not self._is_metacopy(fd, name):
+        if not self._is_metacopy(fd, place_name):
             return None
-        redirect = self._redirect(fd, name)
+        redirect = self._redirect(fd, place_name)
         where, index = redirect or name, self._lower_stack.index_of(place)
         while True:
             found = self._next(parent, where, position, index)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from unionfs.filesystem import ROOT_ID
 from unionfs.overlay.fd_pool import close
-from unionfs.overlay.inode import Directory, Inode
+from unionfs.overlay.inode import Directory, Inode, LowerLinks
 
 
 class NodeTable:
@@ -23,6 +23,8 @@ class NodeTable:
         self._next = ROOT_ID
         self.hard_links: dict[int, Inode] = {}
         """Upper files with several names, by real inode number: all names lead to one inode."""
+        self.lower_links: dict[tuple[int, int], Inode] = {}
+        """Lower files with several names, copied up or not, by `LowerLinks.key`, where the union keeps those together."""
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -101,6 +103,8 @@ class NodeTable:
         del self._nodes[inode.node]
         if inode.hard_link_ino:
             del self.hard_links[inode.hard_link_ino]
+        if inode.links is not None:
+            del self.lower_links[inode.links.key]
         successor, inode.successor = inode.successor, None
         if successor is not None:
             successor.predecessor = None
@@ -110,3 +114,8 @@ class NodeTable:
         """``inode`` is an upper file that has, or is to get, more than one name."""
         inode.hard_link_ino = real_ino
         self.hard_links[real_ino] = inode
+
+    def add_lower_links(self, inode: Inode, links: LowerLinks) -> None:
+        """``inode`` is what all names of a lower file lead to."""
+        inode.links = links
+        self.lower_links[links.key] = inode

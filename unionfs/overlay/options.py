@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 RedirectDir = Literal["on", "follow", "off", "nofollow"]
+UseIndex = Literal["on", "auto", "off"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +20,15 @@ class Options:
         userxattr: keep the union's own attributes in ``user.overlay.`` instead of ``trusted.overlay.``, which takes no privilege.
             Redirects are then neither written nor followed, because any owner of a file could forge one.
         metacopy: chmod, chown and the like on a lower file copy its metadata only; the data follows at the first write.
+        index: ``on``: the names of one lower file stay names of one file when it is copied up; ``auto``: where that is possible
+            (see `unionfs.overlay.index.Index`); ``off``: each name becomes a file of its own.
         sync: false (``volatile``): nothing is made durable; a power cut may cost what was written.
     """
 
     redirect_dir: RedirectDir = "on"
     userxattr: bool = False
     metacopy: bool = False
+    index: UseIndex = "off"
     sync: bool = True
 
     def __post_init__(self) -> None:

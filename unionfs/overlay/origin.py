@@ -42,12 +42,17 @@ class Found(NamedTuple):
 class Origins:
     """Writes and reads origins of one stack."""
 
-    def __init__(self, lowers: list[Layer]) -> None:
+    def __init__(self, lowers: list[Layer], upper: Layer | None = None) -> None:
         self._roots = [(layer.root.fd, filesystem_uuid(layer.root.fd)) for layer in lowers]
         self._uuids = {layer.device: uuid for layer, (_, uuid) in zip(lowers, self._roots, strict=True)}
+        if upper is not None and upper.device not in self._uuids:
+            self._uuids[upper.device] = filesystem_uuid(upper.root.fd)
 
-    def of(self, dir_fd: int, name: bytes, device: int) -> bytes:
-        """The origin value for the lower object ``name`` in ``dir_fd`` (empty name: that itself) on ``device``."""
+    def of(self, dir_fd: int, name: bytes, device: int, of_upper: bool = False) -> bytes:
+        """The origin value for the lower object ``name`` in ``dir_fd`` (empty name: that itself) on ``device``.
+
+        ``of_upper``: it is in the upper layer, and the value one of ``upper`` (in the index).
+        """
         try:
             kind, fid = name_to_handle_at(dir_fd, name, 0 if name else AT_EMPTY_PATH)
         except OSError as error:
@@ -57,7 +62,8 @@ class Origins:
         length = _HEADER.size + len(fid)
         if not 0 <= kind <= 0xFF or length > _LONGEST:
             return UNKNOWN
-        return _HEADER.pack(_VERSION, _MAGIC, length, _ENDIAN_FLAG, kind, self._uuids.get(device, NO_UUID)) + fid
+        flags = _ENDIAN_FLAG | (_FLAG_PATH_IS_UPPER if of_upper else 0)
+        return _HEADER.pack(_VERSION, _MAGIC, length, flags, kind, self._uuids.get(device, NO_UUID)) + fid
 
     def find(self, value: bytes) -> Found | None:
         """The lower object that an origin value means; None where it cannot be told: another filesystem or byte order, an object

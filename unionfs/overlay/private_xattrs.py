@@ -45,6 +45,8 @@ class PrivateXattrs:
         self._impure = self.prefix + b"impure"
         self._redirect = self.prefix + b"redirect"
         self._metacopy = self.prefix + b"metacopy"
+        self._nlink = self.prefix + b"nlink"
+        self._upper = self.prefix + b"upper"
         self._escaped = self.prefix + _ESCAPE
 
     # -- reading ------------------------------------------------------------------------------------------------------
@@ -88,6 +90,14 @@ class PrivateXattrs:
                 return None
             raise
 
+    def nlink(self, path: bytes) -> bytes:
+        """Value of ``nlink``; empty if there is none."""
+        return self._get(path, self._nlink)
+
+    def index_of(self, dir_fd: int) -> bytes:
+        """Value of ``upper`` of an open index: the handle of the upper it belongs to; empty if there is none."""
+        return self._get(b"/proc/self/fd/%d" % dir_fd, self._upper, follow=True)
+
     def _get(self, path: bytes, name: bytes, follow: bool = False) -> bytes:
         try:
             return os.getxattr(path, name, follow_symlinks=follow)
@@ -123,6 +133,14 @@ class PrivateXattrs:
         """Note where an object was copied up from; false where the object can have no such attribute (best effort, as in
         OverlayFS)."""
         return self._try_set(path, self._origin, value, follow)
+
+    def set_nlink(self, path: bytes, value: bytes, follow: bool = False) -> None:
+        """Note how many names the union shows of a file that is, or is about to be, in the index."""
+        os.setxattr(path, self._nlink, value, follow_symlinks=follow)
+
+    def set_index_of(self, dir_fd: int, value: bytes) -> None:
+        """Note which upper an open index belongs to."""
+        os.setxattr(b"/proc/self/fd/%d" % dir_fd, self._upper, value)
 
     def set_impure(self, dir_fd: int) -> bool:
         """Mark a directory that is to hold an object with an origin; false where it can have no such attribute."""

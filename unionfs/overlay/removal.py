@@ -29,8 +29,8 @@ class Removal:
         kind = self._kind(parent, name)
         if kind == kinds.DIR:
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+        child = self._known(parent, name)
         upper_fd = tree.dir_fd(self._copy_up.upper_of(parent))
-        child = parent.children.get(name)
         if child is not None:
             keep_reachable(tree, child, parent, name)
         if tree.has_lower(parent, name):
@@ -38,6 +38,18 @@ class Removal:
         else:
             os.unlink(name, dir_fd=upper_fd)
         self._leave(parent, name, child)
+
+    def _known(self, parent: Directory, name: bytes) -> Inode | None:
+        """The inode of ``name``, if it matters to anybody that this name goes.
+
+        One of several names of a lower file is copied up first: the count of the others is kept on the upper file.
+        """
+        tree = self._tree
+        child = parent.children.get(name)
+        if tree.index is None:
+            return child
+        child = child or tree.must_find(parent, name)
+        return child if child.links is None else self._copy_up.copy_up_name(child, parent, name)
 
     def rmdir(self, parent: Directory, name: bytes) -> None:
         """Remove an empty directory: one that shows nothing, though its upper part may hold whiteouts."""
@@ -86,9 +98,9 @@ class Removal:
 def keep_reachable(tree: Tree, inode: Inode, parent: Directory, name: bytes) -> None:
     """Call before ``name`` of ``inode`` goes: the kernel may go on using an object that has no name, so get hold of it.
 
-    A lower object stays where it is; nothing needs to be done for it.
+    A lower object stays where it is, an indexed one in the index; nothing needs to be done for them.
     """
-    if not inode.is_upper or inode.orphan_fd >= 0:
+    if not inode.is_upper or inode.orphan_fd >= 0 or inode.is_indexed:
         return
     if isinstance(inode, Directory):
         inode.orphan_fd = os.open(name, _OPEN_ORPHAN, dir_fd=tree.dir_fd(inode.place))
@@ -110,5 +122,7 @@ def forget_name(tree: Tree, inode: Inode, parent: Directory, name: bytes) -> Non
             if real is not None:
                 close(real)
         inode.upper_names, inode.lower_names = {}, {}
+    if tree.index is not None:
+        tree.index.drop_if_unnamed(inode)
     if inode.nlookup <= 0:
         tree.nodes.release(inode)

@@ -55,7 +55,7 @@ class Rename:
             self._replace(old, new)
         elif (old.parent, old.name) != (new.parent, new.name):
             # Two names of one file: rename(2) says that nothing happens.
-            self._copy_up.copy_up_metadata(self._present(old))
+            self._copy_up.copy_up_name(self._present(old), old.parent, old.name)
 
     def _target(self, parent: Directory, name: bytes) -> _Side:
         if parent.orphan_fd >= 0:
@@ -79,7 +79,10 @@ class Rename:
         self._check_replaceable(inode, new.inode)
         old_fd = tree.dir_fd(self._copy_up.upper_of(old.parent))
         new_fd = tree.dir_fd(self._copy_up.upper_of(new.parent))
-        old.inode = inode = self._copy_up.copy_up_metadata(inode)
+        old.inode = inode = self._copy_up.copy_up_name(inode, old.parent, old.name)
+        if new.inode is not None and new.inode.links is not None:
+            # Its other names stay, and their count is kept on the upper file.
+            new.inode = self._copy_up.copy_up_name(new.inode, new.parent, new.name)
         leaves_whiteout = tree.has_lower(old.parent, old.name)
         is_directory = isinstance(inode, Directory)
         self._mark_moving(inode, old, new)
@@ -160,8 +163,8 @@ class Rename:
         one, other = self._movable(old), self._movable(new)
         old_fd = tree.dir_fd(self._copy_up.upper_of(old.parent))
         new_fd = tree.dir_fd(self._copy_up.upper_of(new.parent))
-        old.inode = one = self._copy_up.copy_up_metadata(one)
-        new.inode = other = self._copy_up.copy_up_metadata(other)
+        old.inode = one = self._copy_up.copy_up_name(one, old.parent, old.name)
+        new.inode = other = self._copy_up.copy_up_name(other, new.parent, new.name)
         for inode, target in ((one, new), (other, old)):
             self._mark_moving(inode, new if target is old else old, target)
         renameat2(old_fd, old.name, new_fd, new.name, RENAME_EXCHANGE)
@@ -213,7 +216,8 @@ class Rename:
         """``inode``, just detached, is now ``name``; so is its real object in the upper layer."""
         upper = parent.upper
         assert upper is not None
-        inode.place, inode.place_name = upper, name
+        if not inode.is_indexed:
+            inode.place, inode.place_name = upper, name
         if isinstance(inode, Directory) and inode.upper is not None:
             inode.upper.parent, inode.upper.name = upper, name
         self._tree.nodes.attach(inode, parent, name)

@@ -9,15 +9,16 @@ import os
 from unionfs.linux.statfs import TMPFS_MAGIC, filesystem_type
 from unionfs.overlay import kinds
 from unionfs.overlay.fd_pool import FdPool
+from unionfs.overlay.index import Index
 from unionfs.overlay.ino_map import InoMap
-from unionfs.overlay.inode import Directory, Inode
+from unionfs.overlay.inode import Directory, Inode, LowerLinks
 from unionfs.overlay.layer import Layer, RealDir, Stack, open_lower, open_upper
 from unionfs.overlay.listing import DOT_OPAQUE, DOT_WHITEOUT, RealName, dot_whiteouts, merge, read_names
 from unionfs.overlay.lower_stack import LowerStack
 from unionfs.overlay.metacopy import Metacopies
 from unionfs.overlay.node_table import NodeTable
 from unionfs.overlay.options import Options
-from unionfs.overlay.origin import Origins
+from unionfs.overlay.origin import Found, Origins
 from unionfs.overlay.private_xattrs import PrivateXattrs
 from unionfs.overlay.work_dir import WorkDir
 
@@ -34,17 +35,21 @@ class Tree:
         self.lowers: list[Layer] = []
         self.upper: Layer | None = None
         self._work: WorkDir | None = None
+        self.index: Index | None = None
         try:
             self._open_layers(stack)
+            self.origins = Origins(self.lowers, self.upper)
+            self._open_index(stack, options)
         except OSError:
             self.close()
             raise
+        self._keeps_links = self.index is not None or self.upper is None
+        """Whether all names of a lower file lead to one inode.  Without an index each may be copied up to a file of its own."""
         top = self.upper or self.lowers[0]
         self.inos = InoMap(os.fstat(top.root.fd).st_dev)
         self.copied_up_inos: dict[int, int] = {}
         """Inode numbers shown for upper files that were copied up in this mount and could not be given an origin, by their real
         one."""
-        self.origins = Origins(self.lowers)
         self.lower_stack = LowerStack(self.lowers, self.pool, self.xattrs, options.follows_redirects)
         self.metacopies = Metacopies(self.lower_stack, self.pool, self.xattrs)
         upper_root = self.upper.root if self.upper else None
@@ -57,10 +62,22 @@ class Tree:
             self.upper = open_upper(stack.upper)
             self._work = WorkDir(stack.work)
 
+    def _open_index(self, stack: Stack, options: Options) -> None:
+        if options.index == "off" or self.upper is None or stack.work is None:
+            return
+        try:
+            self.index = Index(stack.work, self.upper, self.lowers, self.origins, self.xattrs)
+        except OSError as error:
+            if options.index == "on":
+                raise
+            _log.info("names of one lower file become files of their own by copy-up: %s: %s", error.filename, error.strerror)
+
     def close(self) -> None:
         """Give every descriptor back."""
         if self._work is not None:
             self._work.close()
+        if self.index is not None:
+            self.index.close()
         for inode in self.nodes:
             if inode.orphan_fd >= 0:
                 os.close(inode.orphan_fd)
@@ -176,6 +193,12 @@ class Tree:
             self.load(directory)
         return name in directory.lower_names  # type: ignore[operator]
 
+    def has_upper(self, directory: Directory, name: bytes) -> bool:
+        """Whether the upper layer holds anything at ``name``, a whiteout too."""
+        if directory.upper_names is None:
+            self.load(directory)
+        return name in directory.upper_names  # type: ignore[operator]
+
     def has_whiteout(self, directory: Directory, name: bytes) -> bool:
         """Whether the upper layer holds a whiteout at ``name``."""
         if directory.upper_names is None:
@@ -214,15 +237,50 @@ class Tree:
         st = os.stat(name, dir_fd=self.dir_fd(place), follow_symlinks=False)
         if kind == kinds.DIR:
             child: Inode = self.new_directory(None, self.lower_stack.of_lower(directory, name, places), st)
+        elif st.st_nlink > 1 and self._keeps_links and self._may_be_indexed(kind):
+            child, st = self._find_linked(directory, name, kind, places[0], st)
         else:
-            # Names of one lower file are inodes of their own, as in OverlayFS without index: copy-up must know which name is
-            # meant.
-            child = Inode(self.nodes.new_id(), self.inos.shown(st.st_dev, st.st_ino), kind, place, name)
-            self.nodes.add(child)
-            if place.impure and kind == kinds.REG:
-                self._find_data(child, directory, name, places[0])
+            child = self._new_lower_inode(directory, name, kind, places[0], st)
         self.nodes.attach(child, directory, name)
         return child, st
+
+    def _new_lower_inode(self, directory: Directory, name: bytes, kind: int, position: int, st: os.stat_result) -> Inode:
+        place = directory.lowers[position]
+        inode = Inode(self.nodes.new_id(), self.inos.shown(st.st_dev, st.st_ino), kind, place, name)
+        self.nodes.add(inode)
+        if place.impure and kind == kinds.REG:
+            self._find_data(inode, directory, name, position)
+        return inode
+
+    def _may_be_indexed(self, kind: int) -> bool:
+        # An entry needs an origin, and no symbolic link or special file can have attributes of a user.
+        return kind == kinds.REG or not self.xattrs.is_user
+
+    def _find_linked(
+        self, directory: Directory, name: bytes, kind: int, position: int, st: os.stat_result
+    ) -> tuple[Inode, os.stat_result]:
+        """The inode for a lower file with several names, and its attributes; it may have been copied up under another name."""
+        key = st.st_dev, st.st_ino
+        known = self.nodes.lower_links.get(key)
+        if known is not None:
+            return known, self.stat(known)
+        links = LowerLinks(key, st.st_nlink)
+        place = directory.lowers[position]
+        if self.index is not None and len(self.index) > 0:
+            entry = self.index.entry_of(self.dir_fd(place), name, st.st_dev)
+            if self.index.has(entry):
+                indexed = self.index.join(links, entry, kind)
+                inode = Inode(self.nodes.new_id(), self.inos.shown(*key), kind, self.index.place, entry)
+                inode.has_origin = True
+                self.nodes.add(inode)
+                self.nodes.add_lower_links(inode, links)
+                self.nodes.add_hard_link(inode, indexed.st_ino)
+                if kind == kinds.REG:
+                    self._find_data(inode, directory, name, -1)
+                return inode, indexed
+        inode = self._new_lower_inode(directory, name, kind, position, st)
+        self.nodes.add_lower_links(inode, links)
+        return inode, st
 
     def _find_upper(
         self, directory: Directory, name: bytes, real: RealName, places: tuple[int, ...]
@@ -250,16 +308,33 @@ class Tree:
             value = self.xattrs.origin(b"/proc/self/fd/%d/%s" % (self.dir_fd(directory.upper), name))
             origin = self.origins.find(value)
             inode.has_origin = bool(value)
-            # Of a lower file with several names each copied-up one is a file of its own, with its own number.
-            if origin is not None and origin.nlink == 1:
+            # Of a lower file with several names each copied-up one is a file of its own, with its own number, unless the index
+            # keeps them together.
+            if origin is not None and (origin.nlink == 1 or self._join_links(inode, origin, value.hex().encode(), st)):
                 inode.ino = self.inos.shown(origin.device, origin.ino)
             if kind == kinds.REG:
                 self._find_data(inode, directory, name, -1)
         return inode
 
+    def _join_links(self, inode: Inode, origin: Found, entry: bytes, st: os.stat_result) -> bool:
+        """Note that an upper file, of which nothing was known, is in the index; false if it is not."""
+        if self.index is None or not self.index.has(entry):
+            return False
+        links = LowerLinks((origin.device, origin.ino), origin.nlink)
+        try:
+            indexed = self.index.join(links, entry, inode.kind)
+            if indexed.st_ino != st.st_ino:
+                raise OSError(errno.EIO, "the index has another file of the same origin", os.fsdecode(inode.place_name))
+        except OSError:
+            self.nodes.release(inode)
+            raise
+        inode.place, inode.place_name = self.index.place, entry
+        self.nodes.add_lower_links(inode, links)
+        return True
+
     def _find_data(self, inode: Inode, directory: Directory, name: bytes, position: int) -> None:
         try:
-            found = self.metacopies.data_of(directory, name, inode.place, position)
+            found = self.metacopies.data_of(directory, name, inode.place, inode.place_name, position)
         except OSError:
             self.nodes.release(inode)
             raise

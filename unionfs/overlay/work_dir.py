@@ -41,12 +41,12 @@ class WorkDir:
         self._next = 0
         self._whiteout: bytes | None = None
         self._has_tmpfile = True
-        self.clear(self.fd)
+        remove_contents(self.fd)
 
     def close(self) -> None:
         """Empty it and close it."""
         if self.fd >= 0:
-            self.clear(self.fd)
+            remove_contents(self.fd)
             os.close(self.fd)
             self.fd = -1
 
@@ -127,26 +127,9 @@ class WorkDir:
             except FileNotFoundError:
                 return
             except (IsADirectoryError, PermissionError):
-                self._remove_tree(name, self.fd)
+                remove_tree(self.fd, name)
         except OSError as error:
             _log.warning("could not remove %r from the work directory: %s", name, error)
-
-    def clear(self, dir_fd: int) -> None:
-        """Remove all that is in a directory."""
-        for name in os.listdir(dir_fd):
-            raw = os.fsencode(name)
-            if stat.S_ISDIR(os.stat(raw, dir_fd=dir_fd, follow_symlinks=False).st_mode):
-                self._remove_tree(raw, dir_fd)
-            else:
-                os.unlink(raw, dir_fd=dir_fd)
-
-    def _remove_tree(self, name: bytes, dir_fd: int) -> None:
-        fd = os.open(name, _OPEN_DIR, dir_fd=dir_fd)
-        try:
-            self.clear(fd)
-        finally:
-            os.close(fd)
-        os.rmdir(name, dir_fd=dir_fd)
 
     # -- inheritance ----------------------------------------------------------------------------------------------------
 
@@ -174,6 +157,25 @@ class WorkDir:
                 yield fd
             finally:
                 os.close(fd)
+
+
+def remove_contents(dir_fd: int) -> None:
+    """Remove all that is in a directory."""
+    for name in os.listdir(dir_fd):
+        remove_tree(dir_fd, os.fsencode(name))
+
+
+def remove_tree(dir_fd: int, name: bytes) -> None:
+    """Remove what has a name in a directory, and all below it."""
+    if not stat.S_ISDIR(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode):
+        os.unlink(name, dir_fd=dir_fd)
+        return
+    fd = os.open(name, _OPEN_DIR, dir_fd=dir_fd)
+    try:
+        remove_contents(fd)
+    finally:
+        os.close(fd)
+    os.rmdir(name, dir_fd=dir_fd)
 
 
 def _default_acl(fd: int) -> bytes | None:
