@@ -37,6 +37,13 @@ def test_podmans_writable_mount(programs: Programs, layers: Layers, work: Path, 
     unmount(layers)
 
 
+def test_volatile_layer_is_mounted_again_as_by_fuse_overlayfs(programs: Programs, layers: Layers, work: Path) -> None:
+    for _ in range(2):
+        assert programs.run("fuse-unionfs", "-o", f"{writable(layers, work)},volatile", layers.merged) == (0, "", "")
+        unmount(layers)
+    assert list((work / "work").iterdir()) == []
+
+
 def test_read_only_mount_for_diff_and_commit(programs: Programs, layers: Layers) -> None:
     assert programs.run("fuse-unionfs", "-o", f"lowerdir={layers.top}:{layers.base}", layers.merged) == (0, "", "")
     assert (layers.merged / "both").read_text() == "top\n"

@@ -212,6 +212,12 @@ def test_work_that_a_volatile_mount_left_behind(place: Place) -> None:
     assert line.endswith(f"rm -r {place.root}/work/work/incompat/volatile")
 
 
+def test_upper_that_a_volatile_mount_left_behind_is_not_even_looked_at(place: Place) -> None:
+    request = place.request(read_only=True)
+    place.directory("work/work/incompat/volatile")
+    assert "was mounted volatile" in refusal(request)
+
+
 def test_work_with_an_unknown_feature(place: Place) -> None:
     request = place.request()
     place.directory("work/work/incompat/later")

@@ -75,6 +75,14 @@ def test_volatile_turns_fsync_off(options: str, sync: bool) -> None:
     assert build(f"lowerdir=/a,upperdir=/u{options}").sync is sync
 
 
+def test_volatile_mounts_are_marked_but_not_those_of_container_engines() -> None:
+    options = "lowerdir=/a,upperdir=/u,volatile"
+    assert build(options).marks_volatile
+    assert build(options, Dialect.MOUNT_HELPER).marks_volatile
+    assert not build(options, Dialect.FUSE_OVERLAYFS).marks_volatile
+    assert not build("lowerdir=/a,upperdir=/u").marks_volatile
+
+
 def test_root_gets_a_mount_for_all_with_suid_and_dev(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     request = build("lowerdir=/a")

@@ -15,17 +15,17 @@ from pathlib import Path
 
 from unionfs.check.finding import Finding, Repair
 from unionfs.overlay import kinds
+from unionfs.overlay.incompat import INCOMPAT, VOLATILE
 from unionfs.overlay.listing import kind_of
 
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_INCOMPAT = "incompat"
 
 
 def work_files(work: Path) -> Iterator[Finding]:
     """Findings ``stray-work-file``, ``volatile`` and ``incompatible``; ``work`` is the directory as a user names it."""
     staging = work / "work"
     for name in names_in(staging):
-        if name == _INCOMPAT:
+        if name == INCOMPAT:
             yield from _incompat(staging / name)
         elif not is_whiteout(staging / name):  # the kernel leaves the whiteout that it makes all others of
             yield stray(staging / name)
@@ -55,8 +55,8 @@ def is_whiteout(path: Path) -> bool:
 def _incompat(directory: Path) -> Iterator[Finding]:
     for feature in names_in(directory):
         path = directory / feature
-        if feature == "volatile":
-            problem = "the upper was mounted volatile and not unmounted: after a crash of the machine files may lack data"
+        if feature == VOLATILE:
+            problem = "the upper was mounted volatile: after a crash of the machine files may lack data"
             yield Finding("volatile", path, problem, f"use a fresh upper and work, or, if no crash happened since: rm -r {path}")
         else:
             problem = f"the upper uses the feature {feature}, which unionfs does not know"

@@ -17,6 +17,7 @@ from unionfs.linux.mountinfo import Mount, read_mountinfo
 from unionfs.mounter.errors import MounterError, RefusedError
 from unionfs.mounter.locations import Key, Location, Locator
 from unionfs.mounter.request import MountRequest
+from unionfs.overlay import incompat
 
 FSTYPE = "fuse.unionfs"
 
@@ -44,11 +45,15 @@ def check(request: MountRequest) -> MountRequest:
     mountpoint = _check_mountpoint(request.mountpoint, mounts)
     lowers = tuple(check_directory("lower", path) for path in request.lowers)
     upper = check_directory("upper", request.upper) if request.upper else None
+    work: Path | None = None
     if upper is not None and request.read_only:
+        work = request.work or default_work(upper)
+        if os.access(work / "work", os.R_OK, effective_ids=True):  # somebody else's need not be
+            _check_no_incompat(work)
         lowers, upper = (upper, *lowers), None
     locator = Locator(mounts)
     parts = [_Part("lower", _locate(locator, path)) for path in lowers]
-    work: Path | None = None
+    work = None
     if upper is not None:
         _check_writable("upper", upper)
         parts.append(_Part("upper", _locate(locator, upper)))
@@ -174,24 +179,20 @@ def _check_same_mount(upper: _Part, work: Path, locator: Locator) -> None:
 
 
 def _check_no_incompat(work: Path) -> None:
-    # The kernel leaves work/incompat/FEATURE (volatile: fs/overlayfs/super.c, ovl_create_volatile_dirty) where a later mount
-    # would be unsafe.
-    incompat = work / "work" / "incompat"
+    marks = work / "work" / incompat.INCOMPAT
     try:
-        features = sorted(os.listdir(incompat))
-    except (FileNotFoundError, NotADirectoryError):
-        return
+        features = incompat.features(work / "work")
     except OSError as error:
-        raise RefusedError(str(incompat), _words(error), "get the right to read it, or run as root") from None
+        raise RefusedError(str(marks), _words(error), "get the right to read it, or run as root") from None
     if not features:
         return
-    if features == ["volatile"]:
+    if features == [incompat.VOLATILE]:
         problem = "the upper was mounted volatile and may have lost data in a crash"
-        remedy = f"use a fresh upper and work, or, if no crash happened since: rm -r {incompat}/volatile"
+        remedy = f"use a fresh upper and work, or, if no crash happened since: rm -r {marks}/{incompat.VOLATILE}"
     else:
         problem = f"the upper uses what is not supported here: {', '.join(features)}"
         remedy = "mount it with the kernel's OverlayFS, or use a fresh upper and work"
-    raise RefusedError(str(incompat), problem, remedy)
+    raise RefusedError(str(marks), problem, remedy)
 
 
 # -- against each other and against other mounts ---------------------------------------------------------------------------

@@ -21,8 +21,9 @@ class MountRequest:
     ``flags`` are words of mount(8) that differ from the kernel's defaults (``nosuid``, ``noatime``, ``sync``; ``ro`` has its own
     field). ``timeout`` is how long the kernel may remember names and attributes, in seconds (None: for ever); ``spin_us`` the
     time in microseconds that the direct transport busy-waits for a next request (None: its own choice); ``sync`` False: fsync(2)
-    does nothing (volatile); ``redirect_dir``, ``userxattr``, ``metacopy`` and ``index`` as in `unionfs.overlay.options.Options`;
-    ``log`` the file for warnings (None: `unionfs.mounter.log.default_log`).
+    does nothing (volatile); ``marks_volatile``: the work directory is then marked, so that no later mount accepts it;
+    ``redirect_dir``, ``userxattr``, ``metacopy`` and ``index`` as in `unionfs.overlay.options.Options`; ``log`` the file for
+    warnings (None: `unionfs.mounter.log.default_log`).
     """
 
     mountpoint: Path
@@ -40,6 +41,7 @@ class MountRequest:
     spin_us: int | None = None
     timeout: float | None = None
     sync: bool = True
+    marks_volatile: bool = False
     redirect_dir: RedirectDir = "on"
     userxattr: bool = False
     metacopy: bool = False
@@ -74,7 +76,7 @@ def build_request(
 
     switches = {**_default_switches(dialect), **options.switches}
     settings = dict(options.settings)
-    fsync = settings.pop("fsync", True)
+    sync = settings.pop("fsync", True) and not switches.get("volatile", False)
     return MountRequest(
         mountpoint=mountpoint,
         lowers=all_lowers,
@@ -87,7 +89,9 @@ def build_request(
         redirect_dir=settings.pop("redirect_dir", "on" if settings.get("metacopy") else _default_redirect_dir(dialect)),
         index=settings.pop("index", "off" if dialect is Dialect.FUSE_OVERLAYFS else "auto"),
         userxattr=switches.get("userxattr", not may_write_trusted_xattrs()),
-        sync=fsync and not switches.get("volatile", False),
+        sync=sync,
+        # fuse-overlayfs makes no mark, and engines mount the same volatile layer again and again.
+        marks_volatile=not sync and dialect is not Dialect.FUSE_OVERLAYFS,
         **settings,
     )
 

@@ -80,6 +80,9 @@ def serve(request: MountRequest, log: Path | None, ready: Callable[[], None]) ->
         tune_garbage_collector()
         with _mounted(checked) as (fd, device):
             session = _open_session(fd, union, checked, depth)
+            # Not before it is mounted, so that a failure leaves no mark; nothing is served yet.
+            if union.writable and checked.marks_volatile:
+                union.mark_volatile()
             record = _record(registration, checked, device, log, own_work=checked.work is not None and request.work is None)
 
             def publish() -> None:

@@ -15,6 +15,7 @@ Layout, from the bottom up:
 ``inode``              inodes and dentries.
 ``data_place``, ``metacopy``   files whose metadata and data are in different layers.
 ``node_table``         the inodes the kernel knows, and when they go.
+``incompat``           marks that forbid later mounts.
 ``work_dir``           staging of what is to be installed in the upper layer.
 ``data_copy``          the slow part of a copy-up.
 ``tree``               the merged tree: what a name leads to.

@@ -247,6 +247,15 @@ class Union:
             "copied_up_bytes": self._copy_up.bytes,
         }
 
+    def mark_volatile(self) -> None:
+        """Mark the upper as one that a crash may cost data: until somebody takes the mark away, no mount accepts it, ours or the
+        kernel's.
+
+        Raises:
+            OSError: EROFS without an upper; the mark cannot be made.
+        """
+        self._tree.work.mark_volatile()
+
     def explain(self, path: bytes) -> dict[str, Any]:
         return self._explain.explain(path)
 

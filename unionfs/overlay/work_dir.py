@@ -16,6 +16,7 @@ from pathlib import Path
 
 from unionfs.linux.links import link_fd
 from unionfs.linux.rename import RENAME_EXCHANGE, renameat2
+from unionfs.overlay import incompat
 
 _log = logging.getLogger("unionfs.overlay")
 
@@ -30,7 +31,13 @@ class WorkDir:
 
     def __init__(self, path: Path) -> None:
         """``path``: the directory the user named; on the filesystem of the upper, and empty or left over from an earlier
-        mount."""
+        mount.
+
+        Raises:
+            OSError: EINVAL: a mark in it forbids a mount (`incompat`); or it cannot be made, or emptied.
+        """
+        if marks := incompat.features(path / "work"):
+            raise OSError(errno.EINVAL, f"the work directory forbids a mount ({', '.join(marks)})", str(path))
         base_fd = os.open(path, _OPEN_DIR & ~os.O_NOFOLLOW)
         try:
             with contextlib.suppress(FileExistsError):
@@ -41,12 +48,12 @@ class WorkDir:
         self._next = 0
         self._whiteout: bytes | None = None
         self._has_tmpfile = True
-        remove_contents(self.fd)
+        self._empty()
 
     def close(self) -> None:
-        """Empty it and close it."""
+        """Empty it, but for marks, and close it."""
         if self.fd >= 0:
-            remove_contents(self.fd)
+            self._empty()
             os.close(self.fd)
             self.fd = -1
 
@@ -130,6 +137,15 @@ class WorkDir:
                 remove_tree(self.fd, name)
         except OSError as error:
             _log.warning("could not remove %r from the work directory: %s", name, error)
+
+    def mark_volatile(self) -> None:
+        """See `incompat.mark_volatile`."""
+        incompat.mark_volatile(self.fd)
+
+    def _empty(self) -> None:
+        for name in os.listdir(self.fd):
+            if name != incompat.INCOMPAT:
+                remove_tree(self.fd, os.fsencode(name))
 
     # -- inheritance ----------------------------------------------------------------------------------------------------
 
