@@ -120,6 +120,18 @@ def test_copy_of_a_copy_in_a_lower_layer_finds_the_data_at_the_bottom(layers: St
     assert not has_mark(tmp_path / "upper2/again")
 
 
+def test_copy_in_a_lower_layer_is_copied_up_with_its_data(layers: Stack, tmp_path: Path) -> None:
+    with opened(layers) as client:
+        client.chmod("d/f", 0o600)
+    (tmp_path / "upper2").mkdir()
+    with opened(Stack((tmp_path / "upper", *layers.lowers), tmp_path / "upper2", tmp_path / "work"), Options()) as client:
+        client.write("d/f", b"UPPER")
+        client.write("d/f", b"more", 5)
+        assert client.read("d/f") == b"UPPERmore" + DATA[9:]
+    assert not has_mark(tmp_path / "upper2/d/f")
+    assert (tmp_path / "upper2/d/f").read_bytes() == b"UPPERmore" + DATA[9:]
+
+
 def test_data_copy_keeps_times_and_capabilities(layers: Stack, tmp_path: Path) -> None:
     os.setxattr(tmp_path / "lower0/d/f", "security.capability", CAPABILITY)
     os.utime(tmp_path / "lower0/d/f", ns=(1, 2))

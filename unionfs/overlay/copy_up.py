@@ -344,6 +344,7 @@ class CopyUp:
         tree = self._tree
         moved = self._succeed(inode) if inode.pins else inode
         close(moved)
+        moved.data = None  # a metadata-only copy in a lower layer was copied up with its data
         if target is None:
             if upper_fd >= 0:
                 moved.orphan_fd = os.open(b"/proc/self/fd/%d" % upper_fd, os.O_PATH | os.O_CLOEXEC)
