@@ -58,6 +58,7 @@ def test_a_directory_given_in_both_ways_is_refused(options: str, directories: di
         "upperdir=/u,transport=pyfuse3,data_path=passthrough",
         "allow_other,allow_root",
         "upperdir=/u,volatile,fsync=1",
+        "upperdir=/u,fsync=strict,volatile",
         "rw",
     ],
 )
@@ -70,9 +71,19 @@ def test_rw_without_upper_passes_where_programs_write_it_always() -> None:
     assert build("rw,lowerdir=/a", Dialect.MOUNT_HELPER).read_only
 
 
-@pytest.mark.parametrize(("options", "sync"), [("", True), (",volatile", False), (",fsync=0", False), (",fsync=1", True)])
-def test_volatile_turns_fsync_off(options: str, sync: bool) -> None:
-    assert build(f"lowerdir=/a,upperdir=/u{options}").sync is sync
+@pytest.mark.parametrize(
+    ("options", "fsync"),
+    [
+        ("", "auto"),
+        (",volatile", "volatile"),
+        (",fsync=volatile,volatile", "volatile"),
+        (",fsync=0", "volatile"),
+        (",fsync=1", "auto"),
+        (",fsync=strict", "strict"),
+    ],
+)
+def test_fsync_in_the_words_of_the_kernel_and_of_fuse_overlayfs(options: str, fsync: str) -> None:
+    assert build(f"lowerdir=/a,upperdir=/u{options}").fsync == fsync
 
 
 def test_volatile_mounts_are_marked_but_not_those_of_container_engines() -> None:
@@ -113,4 +124,4 @@ def test_podmans_line_is_understood() -> None:
     line = "lowerdir=/g/l/A:/g/l/B,upperdir=/g/ID/diff,workdir=/g/ID/work,,volatile"
     request = build(line, Dialect.FUSE_OVERLAYFS)
     assert request.lowers == (Path("/g/l/A"), Path("/g/l/B"))
-    assert (request.upper, request.work, request.sync) == (Path("/g/ID/diff"), Path("/g/ID/work"), False)
+    assert (request.upper, request.work, request.fsync) == (Path("/g/ID/diff"), Path("/g/ID/work"), "volatile")

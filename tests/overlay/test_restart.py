@@ -88,14 +88,14 @@ def test_fsync_waits_in_another_thread_and_its_result_is_the_reply(open_union: O
 
 
 def test_fsync_of_a_volatile_union_does_nothing(open_union: Open) -> None:
-    client = open_union({}, options=Options(sync=False))
+    client = open_union({}, options=Options(fsync="volatile"))
     client.write("f", b"data")
     client.union.fsync(client.node("f"), datasync=False)
     assert client.blocked == 0
 
 
 def test_small_file_of_a_volatile_union_is_copied_up_at_once(open_union: Open, tmp_path: Path) -> None:
-    client = open_union({"small": b"lower", "large": b"x" * (1 << 20)}, options=Options(sync=False))
+    client = open_union({"small": b"lower", "large": b"x" * (1 << 20)}, options=Options(fsync="volatile"))
     client.chmod("small", 0o600)
     assert client.blocked == 0
     client.chmod("large", 0o600)

@@ -85,8 +85,9 @@ def _number(kind: Callable[[str], float], unit: str, lowest: float, highest: flo
     return convert
 
 
-def _boolean(value: str) -> bool:
-    return _choice("0", "1")(value) == "1"
+def _fsync(value: str) -> str:
+    # 0 and 1 are fuse-overlayfs's.
+    return {"0": "volatile", "1": "auto"}.get(value) or _choice("auto", "strict", "volatile", "0", "1")(value)
 
 
 # Option with a value -> (name in Options.settings, conversion).
@@ -96,8 +97,8 @@ _SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "stack_depth": ("stack_depth", _number(int, "filesystems", 1, 2)),
     "spin": ("spin_us", _number(int, "microseconds", 0, 1_000_000)),
     "timeout": ("timeout", _number(float, "seconds", 0, 1e9)),
-    "fsync": ("fsync", _boolean),
-    "sync": ("fsync", _boolean),  # fuse-overlayfs 2.0's other name for it; without a value it is the switch of mount(8)
+    "fsync": ("fsync", _fsync),
+    "sync": ("fsync", _fsync),  # fuse-overlayfs 2.0's other name for it; without a value it is the switch of mount(8)
     "redirect_dir": ("redirect_dir", _choice("on", "follow", "off", "nofollow")),
     "metacopy": ("metacopy", lambda value: _choice("on", "off")(value) == "on"),
     "index": ("index", _choice("on", "off")),

@@ -10,7 +10,7 @@ from pathlib import Path
 from unionfs.linux.capabilities import CAP_SYS_ADMIN, has_capability, in_initial_user_namespace
 from unionfs.mounter.errors import OptionError
 from unionfs.mounter.options import Dialect, Options
-from unionfs.overlay.options import RedirectDir, UseIndex
+from unionfs.overlay.options import Fsync, RedirectDir, UseIndex
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class MountRequest:
     ``lowers[0]`` is on top.  ``work`` is None with an upper where the user named none (`unionfs.mounter.checks` chooses it then).
     ``flags`` are words of mount(8) that differ from the kernel's defaults (``nosuid``, ``noatime``, ``sync``; ``ro`` has its own
     field). ``timeout`` is how long the kernel may remember names and attributes, in seconds (None: for ever); ``spin_us`` the
-    time in microseconds that the direct transport busy-waits for a next request (None: its own choice); ``sync`` False: fsync(2)
-    does nothing (volatile); ``marks_volatile``: the work directory is then marked, so that no later mount accepts it;
-    ``redirect_dir``, ``userxattr``, ``metacopy`` and ``index`` as in `unionfs.overlay.options.Options`; ``log`` the file for
-    warnings (None: `unionfs.mounter.log.default_log`).
+    time in microseconds that the direct transport busy-waits for a next request (None: its own choice);
+    ``fsync``, ``redirect_dir``, ``userxattr``, ``metacopy`` and ``index`` as in `unionfs.overlay.options.Options`;
+    ``marks_volatile``: with ``fsync`` volatile the work directory is marked, so that no later mount accepts it; ``log`` the file
+    for warnings (None: `unionfs.mounter.log.default_log`).
     """
 
     mountpoint: Path
@@ -40,7 +40,7 @@ class MountRequest:
     stack_depth: int | None = None
     spin_us: int | None = None
     timeout: float | None = None
-    sync: bool = True
+    fsync: Fsync = "auto"
     marks_volatile: bool = False
     redirect_dir: RedirectDir = "on"
     userxattr: bool = False
@@ -76,7 +76,7 @@ def build_request(
 
     switches = {**_default_switches(dialect), **options.switches}
     settings = dict(options.settings)
-    sync = settings.pop("fsync", True) and not switches.get("volatile", False)
+    fsync = settings.pop("fsync", "volatile" if switches.get("volatile") else "auto")
     return MountRequest(
         mountpoint=mountpoint,
         lowers=all_lowers,
@@ -89,9 +89,9 @@ def build_request(
         redirect_dir=settings.pop("redirect_dir", "on" if settings.get("metacopy") else _default_redirect_dir(dialect)),
         index=settings.pop("index", "off" if dialect is Dialect.FUSE_OVERLAYFS else "auto"),
         userxattr=switches.get("userxattr", not may_write_trusted_xattrs()),
-        sync=sync,
+        fsync=fsync,
         # fuse-overlayfs makes no mark, and engines mount the same volatile layer again and again.
-        marks_volatile=not sync and dialect is not Dialect.FUSE_OVERLAYFS,
+        marks_volatile=fsync == "volatile" and dialect is not Dialect.FUSE_OVERLAYFS,
         **settings,
     )
 
@@ -116,8 +116,8 @@ def _refuse_contradictions(options: Options, *, has_upper: bool, dialect: Dialec
         )
     if settings.get("metacopy") and (switches.get("userxattr") or settings.get("redirect_dir", "on") != "on"):
         raise OptionError("metacopy=on", "needs redirect_dir=on and no userxattr", "change these, or leave metacopy out")
-    if switches.get("volatile") and settings.get("fsync"):
-        raise OptionError("volatile", "contradicts fsync=1", "give one of the two")
+    if switches.get("volatile") and settings.get("fsync", "volatile") != "volatile":
+        raise OptionError("volatile", f"contradicts fsync={settings['fsync']}", "give one of the two")
     # mount(8) and container engines write rw whether they know of an upper or not; a person who writes it expects to be able to
     # write.
     if dialect is Dialect.UNIONFS and switches.get("ro") is False and not has_upper:

@@ -72,7 +72,7 @@ def serve(request: MountRequest, log: Path | None, ready: Callable[[], None]) ->
         resources.callback(listener.close)
         union = Union(
             Stack(checked.lowers, checked.upper, checked.work),
-            UnionOptions(checked.redirect_dir, checked.userxattr, checked.metacopy, checked.index, checked.sync),
+            UnionOptions(checked.redirect_dir, checked.userxattr, checked.metacopy, checked.index, checked.fsync),
         )
         resources.callback(union.close)
         # Before mounting, like everything that touches a path of the layers.

@@ -18,12 +18,13 @@ from typing import NamedTuple
 
 from unionfs.filesystem import Blocking, StaleAttributes
 from unionfs.overlay import kinds
-from unionfs.overlay.data_copy import DataCopy, InPlaceCopy
+from unionfs.overlay.data_copy import DataCopy, InPlaceCopy, Settling, StagedWork
 from unionfs.overlay.data_place import DataPlace
 from unionfs.overlay.fd_pool import close
 from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.layer import RealDir
 from unionfs.overlay.listing import RealName
+from unionfs.overlay.options import Fsync
 from unionfs.overlay.real_file import open_for_writing, open_lower_file
 from unionfs.overlay.tree import Tree
 from unionfs.overlay.work_dir import StagedFile
@@ -40,12 +41,13 @@ _VITAL_XATTRS = (b"security.", b"system.posix_acl_")
 class CopyUp:
     """Copies objects of one union up."""
 
-    def __init__(self, tree: Tree, notices: list[StaleAttributes], sync: bool, metacopy: bool) -> None:
-        """``notices``: see `unionfs.filesystem.Filesystem`.  ``sync``: make data durable before it is installed.  ``metacopy``:
-        leave the data of a regular file where it is as long as only its metadata changes."""
+    def __init__(self, tree: Tree, notices: list[StaleAttributes], fsync: Fsync, metacopy: bool) -> None:
+        """``notices``: see `unionfs.filesystem.Filesystem`.  ``fsync``: what is made durable before it is installed.
+        ``metacopy``: leave the data of a regular file where it is as long as only its metadata changes."""
         self._tree = tree
         self._notices = notices
-        self._sync = sync
+        self._sync = fsync != "volatile"
+        self._is_strict = fsync == "strict"
         self._metacopy = metacopy
         self.count = 0
         self.bytes = 0
@@ -54,6 +56,7 @@ class CopyUp:
         """The real upper directory of ``directory``, copied up now if need be, ancestors first.
 
         Raises:
+            Blocking: with ``fsync=strict``: one of them is being made durable.
             OSError: EROFS without an upper; ENOENT for a directory that was removed; whatever the upper's filesystem says.
         """
         if directory.upper is not None:
@@ -89,7 +92,9 @@ class CopyUp:
         if isinstance(inode, Directory):
             self.upper_of(inode)
             return inode
-        return self._copy_object_up(inode, _Extent.ALL if with_data else _Extent.EMPTY)
+        moved = self._copy_object_up(inode, _Extent.ALL if with_data else _Extent.EMPTY)
+        # Somebody else may have begun it, for a change of metadata alone.
+        return moved if moved.data is None else self._copy_data_up(moved, with_data)
 
     def copy_up_metadata(self, inode: Inode) -> Inode:
         """The same for a change that needs no data: with ``metacopy`` that of a regular file stays where it is."""
@@ -113,7 +118,7 @@ class CopyUp:
         lower = self._tree.stat(inode)
         target = self._target_of(inode, lower)
         if inode.kind == kinds.REG:
-            upper_fd, copied = self._copy_file(inode, target, lower, extent)
+            upper_fd, copied, extent = self._copy_file(inode, target, lower, extent)
         else:
             upper_fd, copied = -1, self._copy_special(inode, target, lower)
         self.count += 1
@@ -175,19 +180,18 @@ class CopyUp:
     # -- directories ------------------------------------------------------------------------------------------------------
 
     def _copy_directory(self, directory: Directory) -> None:
-        tree, work = self._tree, self._tree.work
+        tree = self._tree
         parent, name = directory.names[0]
         assert parent.upper is not None
-        st = tree.stat(directory)
-        source = tree.path(directory)
-        with work.staged(work.new_name()) as staged:
-            os.mkdir(staged, 0o700, dir_fd=work.fd)
-            target = b"/proc/self/fd/%d/%s" % (work.fd, staged)
-            copy_metadata(tree, source, target, st)
+        staged = self._staged_directory(directory)
+        try:
             tree.mark_impure(parent)
-            tree.xattrs.set_origin(target, tree.origins.of(tree.dir_fd(directory.lowers[0]), b"", st.st_dev), follow=False)
-            real_ino = os.stat(staged, dir_fd=work.fd, follow_symlinks=False).st_ino
-            self._install(parent.upper, lambda fd: os.rename(staged, name, src_dir_fd=work.fd, dst_dir_fd=fd))
+            real_ino = os.fstat(staged.fd).st_ino
+            self._install(parent.upper, lambda fd: staged.install(fd, name))
+        except OSError:
+            staged.drop()
+            raise
+        os.close(staged.fd)
         directory.upper = RealDir(tree.upper_layer, parent.upper, name)
         directory.upper_names = {}
         if parent.upper_names is not None:
@@ -195,10 +199,55 @@ class CopyUp:
         self.count += 1
         self._tell_changed(directory, parent)
 
+    def _staged_directory(self, directory: Directory) -> StagedFile:
+        """A staged directory that looks like ``directory``."""
+        tree = self._tree
+        if directory.copying is not None:
+            return self._finished(directory.copying, directory)
+        st = tree.stat(directory)
+        staged = tree.work.make_directory()
+        try:
+            target = b"/proc/self/fd/%d" % staged.fd
+            copy_metadata(tree, tree.path(directory), target, st, is_open=True)
+            tree.xattrs.set_origin(target, tree.origins.of(tree.dir_fd(directory.lowers[0]), b"", st.st_dev), follow=True)
+        except OSError:
+            staged.drop()
+            raise
+        if self._is_strict:
+            directory.copying = Settling(staged, without_data=True)
+            raise Blocking(directory.copying)
+        return staged
+
     # -- files ------------------------------------------------------------------------------------------------------------
 
-    def _copy_file(self, inode: Inode, target: _Target | None, st: os.stat_result, extent: _Extent) -> tuple[int, os.stat_result]:
-        """Copy a regular file; the descriptor of the copy, and its attributes."""
+    def _copy_file(
+        self, inode: Inode, target: _Target | None, st: os.stat_result, extent: _Extent
+    ) -> tuple[int, os.stat_result, _Extent]:
+        """Copy a regular file; the descriptor of the copy, its attributes, and how much it is a copy of."""
+        settling = inode.copying
+        if isinstance(settling, Settling) and settling.without_data and target is None:
+            # It has lost its last name meanwhile, and by what name should it find its data then?
+            settling.abandon()
+            inode.copying = settling = None
+        if isinstance(settling, Settling):
+            staged = self._finished(settling, inode)
+            extent = _Extent.METADATA if settling.without_data else _Extent.ALL
+        else:
+            staged = self._staged_copy(inode, target, st, extent)
+            if self._is_strict and target is not None:
+                inode.copying = Settling(staged, extent is _Extent.METADATA)
+                raise Blocking(inode.copying)
+        try:
+            if target is not None:
+                name = target.name
+                self._install(target.place, lambda fd: staged.install(fd, name))
+            return staged.fd, os.fstat(staged.fd), extent
+        except OSError:
+            staged.drop()
+            raise
+
+    def _staged_copy(self, inode: Inode, target: _Target | None, st: os.stat_result, extent: _Extent) -> StagedFile:
+        """A staged file that is all that the copy shall be."""
         staged = self._staged_file(inode, st.st_size if extent is _Extent.ALL else 0)
         try:
             path = b"/proc/self/fd/%d" % staged.fd
@@ -208,9 +257,7 @@ class CopyUp:
             copy_metadata(self._tree, self._tree.path(inode), path, st, is_open=True)
             if target is not None:
                 self._set_origin(inode, target, path, st, is_open=True)
-                name = target.name
-                self._install(target.place, lambda fd: staged.install(fd, name))
-            return staged.fd, os.fstat(staged.fd)
+            return staged
         except OSError:
             staged.drop()
             raise
@@ -227,18 +274,24 @@ class CopyUp:
             except OSError:
                 staged.drop()
                 raise
-            copying = inode.copying = DataCopy(source_fd, staged, size, self._sync)
+            copying = inode.copying = DataCopy(source_fd, staged, size, self._sync and not self._is_strict)
             if not self._sync and size <= _QUICK:
                 # Nothing to wait for but memory: another thread would cost more than the copying.
                 copying()
-        if not copying.done:
-            raise Blocking(copying)
-        inode.copying = None
-        if copying.error is not None:
-            copying.abandon()
-            raise copying.error
+        staged = self._finished(copying, inode)
         self.bytes += size
-        return copying.staged
+        return staged
+
+    @staticmethod
+    def _finished(work: StagedWork, inode: Inode) -> StagedFile:
+        """What ``work``, the part of the copy-up of ``inode`` that is under way, has staged; raises `Blocking` until it has."""
+        if not work.done:
+            raise Blocking(work)
+        inode.copying = None
+        if work.error is not None:
+            work.abandon()
+            raise work.error
+        return work.staged
 
     def _copy_data_up(self, inode: Inode, with_data: bool) -> Inode:
         """Give a metadata-only copy in the upper layer its data.
@@ -280,14 +333,9 @@ class CopyUp:
             except OSError:
                 target.drop()
                 raise
-        if not copying.done:
-            raise Blocking(copying)
-        inode.copying = None
-        if copying.error is not None:
-            copying.abandon()
-            raise copying.error
+        fd = self._finished(copying, inode).fd
         self.bytes += size
-        return copying.staged.fd
+        return fd
 
     # -- symbolic links, devices, fifos, sockets --------------------------------------------------------------------------
 

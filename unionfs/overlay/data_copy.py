@@ -1,4 +1,4 @@
-"""Copying the data of a lower file: the one part of a copy-up that takes long, and runs in another thread."""
+"""The parts of a copy-up that take long and run in another thread: copying the data of a lower file, waiting for the disk."""
 
 from __future__ import annotations
 
@@ -23,19 +23,15 @@ _NOT_SUPPORTED = (
 )
 
 
-class DataCopy:
-    """Work for `unionfs.filesystem.Blocking`: copies all data from ``source_fd`` to the empty file ``staged`` and makes it
-    durable.
+class StagedWork:
+    """Work for `unionfs.filesystem.Blocking` on something ``staged``.
 
-    It owns ``source_fd``.  Nobody but it touches either file until ``done``; then ``error`` tells how it went.
+    Nobody but it touches that until ``done``; then ``error`` tells how it went.
     """
 
-    __slots__ = ("_abandoned", "_ending", "_size", "_source_fd", "_sync", "done", "error", "staged")
+    __slots__ = ("_abandoned", "_ending", "done", "error", "staged")
 
-    def __init__(self, source_fd: int, staged: StagedFile, size: int, sync: bool) -> None:
-        self._source_fd = source_fd
-        self._size = size
-        self._sync = sync
+    def __init__(self, staged: StagedFile) -> None:
         self._abandoned = False
         self._ending = threading.Lock()  # between "done" and "abandoned": exactly one of the two threads discards the file
         self.staged = staged
@@ -43,30 +39,50 @@ class DataCopy:
         self.error: OSError | None = None
 
     def __call__(self) -> None:
-        """Copy.  Raises nothing; sets ``error`` and ``done``."""
+        """Do it.  Raises nothing; sets ``error`` and ``done``."""
         try:
-            self._copy()
-            if self._sync:
-                # As OverlayFS does: after the rename a power cut must not leave a file without its data.
-                os.fsync(self.staged.fd)
+            self._work()
         except OSError as error:
             self.error = error
         finally:
-            os.close(self._source_fd)
             with self._ending:
                 self.done = True
                 if self._abandoned:
                     self.staged.drop()
 
-    def _copy(self) -> None:
-        copy_data(self._source_fd, self.staged.fd, self._size)
+    def _work(self) -> None:
+        raise NotImplementedError
 
     def abandon(self) -> None:
-        """Nobody wants the result any more: the file is dropped as soon as the copying has ended."""
+        """Nobody wants the result any more: what was staged is dropped as soon as the work has ended."""
         with self._ending:
             self._abandoned = True
             if self.done:
                 self.staged.drop()
+
+
+class DataCopy(StagedWork):
+    """Copies all data from ``source_fd``, which it owns, to the empty file ``staged``, and makes it durable with ``sync``."""
+
+    __slots__ = ("_size", "_source_fd", "_sync")
+
+    def __init__(self, source_fd: int, staged: StagedFile, size: int, sync: bool) -> None:
+        super().__init__(staged)
+        self._source_fd = source_fd
+        self._size = size
+        self._sync = sync
+
+    def _work(self) -> None:
+        try:
+            self._copy()
+            if self._sync:
+                # As OverlayFS does: after the rename a power cut must not leave a file without its data.
+                os.fsync(self.staged.fd)
+        finally:
+            os.close(self._source_fd)
+
+    def _copy(self) -> None:
+        copy_data(self._source_fd, self.staged.fd, self._size)
 
 
 class InPlaceCopy(DataCopy):
@@ -81,6 +97,19 @@ class InPlaceCopy(DataCopy):
             # Every write takes it away.
             os.setxattr(fd, _CAPABILITY, capability)
         os.utime(fd, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+class Settling(StagedWork):
+    """Makes a copy durable that is complete, metadata included (``fsync=strict``); ``without_data``: a metadata-only one."""
+
+    __slots__ = ("without_data",)
+
+    def __init__(self, staged: StagedFile, without_data: bool) -> None:
+        super().__init__(staged)
+        self.without_data = without_data
+
+    def _work(self) -> None:
+        os.fsync(self.staged.fd)
 
 
 def _capability(fd: int) -> bytes | None:

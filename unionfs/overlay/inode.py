@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from unionfs.overlay import kinds
-from unionfs.overlay.data_copy import DataCopy
+from unionfs.overlay.data_copy import StagedWork
 from unionfs.overlay.data_place import DataPlace
 from unionfs.overlay.layer import RealDir
 from unionfs.overlay.listing import LowerName, RealName
@@ -49,7 +49,7 @@ class Inode:
         links: what is known of the lower file with several names that it is or was, if the union keeps those together.
         data: where the data of a metadata-only copy is; None: in the real object itself.
         redirect: value of the attribute ``redirect`` of the upper object: where its lower part was found, if not under its name.
-        copying: the copy-up of its data that is under way.
+        copying: the part of its copy-up that is under way in another thread.
         successor: set once a copy-up had to leave this node behind (it was pinned): what now stands for it.
         predecessor: the node left behind, as long as the kernel knows it.
     """
@@ -95,7 +95,7 @@ class Inode:
         self.links: LowerLinks | None = None
         self.data: DataPlace | None = None
         self.redirect = b""
-        self.copying: DataCopy | None = None
+        self.copying: StagedWork | None = None
         self.successor: Inode | None = None
         self.predecessor: Inode | None = None
 

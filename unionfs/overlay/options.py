@@ -7,6 +7,7 @@ from typing import Literal
 
 RedirectDir = Literal["on", "follow", "off", "nofollow"]
 UseIndex = Literal["on", "auto", "off"]
+Fsync = Literal["auto", "strict", "volatile"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +23,16 @@ class Options:
         metacopy: chmod, chown and the like on a lower file copy its metadata only; the data follows at the first write.
         index: ``on``: the names of one lower file stay names of one file when it is copied up; ``auto``: where that is possible
             (see `unionfs.overlay.index.Index`); ``off``: each name becomes a file of its own.
-        sync: false (``volatile``): nothing is made durable; a power cut may cost what was written.
+        fsync: ``auto``: the data of a file is made durable before its copy-up is complete, and whatever fsync(2) asks for;
+            ``strict``: so are the metadata of files and directories that are copied up; ``volatile``: nothing is, and a power cut
+            may cost what was written.
     """
 
     redirect_dir: RedirectDir = "on"
     userxattr: bool = False
     metacopy: bool = False
     index: UseIndex = "off"
-    sync: bool = True
+    fsync: Fsync = "auto"
 
     def __post_init__(self) -> None:
         if self.metacopy and not self.writes_redirects:

@@ -46,8 +46,8 @@ class Union:
         self.writable = stack.upper is not None
         self._tree = tree = Tree(stack, options, pool_limit)
         self._nodes = tree.nodes
-        self._copy_up = CopyUp(tree, self.notices, options.sync and tree.upper_is_durable, options.metacopy)
-        self._contents = Contents(tree, self._copy_up, options.sync)
+        self._copy_up = CopyUp(tree, self.notices, options.fsync if tree.upper_is_durable else "volatile", options.metacopy)
+        self._contents = Contents(tree, self._copy_up, options.fsync != "volatile")
         self._attributes = Attributes(tree, self._copy_up, self._contents)
         self._flags = InodeFlags(tree, self._copy_up)
         self._creation = Creation(tree, self._copy_up)

@@ -76,6 +76,21 @@ class WorkDir:
         name = self.new_name()
         return StagedFile(self, os.open(name, _MAKE_FILE | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=self.fd), name)
 
+    def make_directory(self) -> StagedFile:
+        """An empty directory (mode 0700), open for reading."""
+        name = self.new_name()
+        os.mkdir(name, 0o700, dir_fd=self.fd)
+        try:
+            try:
+                fd = os.open(name, _OPEN_DIR, dir_fd=self.fd)
+            except PermissionError:  # the umask is that of whoever asked last
+                os.chmod(name, 0o700, dir_fd=self.fd)
+                fd = os.open(name, _OPEN_DIR, dir_fd=self.fd)
+        except OSError:
+            self.remove(name)
+            raise
+        return StagedFile(self, fd, name)
+
     # -- whiteouts ----------------------------------------------------------------------------------------------------
 
     def make_whiteout(self) -> bytes:
@@ -204,7 +219,7 @@ def _default_acl(fd: int) -> bytes | None:
 
 
 class StagedFile:
-    """A regular file in the making.  Whoever has it calls `install`, which leaves ``fd`` open, or `drop`."""
+    """A regular file or a directory in the making.  Whoever has it calls `install`, which leaves ``fd`` open, or `drop`."""
 
     __slots__ = ("_name", "_work", "fd")
 
