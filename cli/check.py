@@ -11,20 +11,27 @@ from unionfs.cli.output import print_json
 from unionfs.mounter.errors import printable
 
 if TYPE_CHECKING:
-    from unionfs.check import Outcome
+    from unionfs.check import Directories, Outcome
 
 _DIRECTORY = click.Path(path_type=Path)
 
 
 @click.command()
 @click.option("-l", "--lower", "lowers", metavar="DIR", type=_DIRECTORY, multiple=True, help="Lower layer; the first is on top.")
+@click.option("--data", metavar="DIR", type=_DIRECTORY, multiple=True, help="Data-only layer.")
 @click.option("-w", "--work", metavar="DIR", type=_DIRECTORY, help="Work directory (default: .NAME.work beside the upper).")
 @click.option("--userxattr/--no-userxattr", default=None, help="Whether the attributes are in user.overlay. (as for mount).")
 @click.option("--repair", is_flag=True, help="Put right what can be put right without a guess.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.argument("uppers", metavar="UPPER...", type=_DIRECTORY, nargs=-1, required=True)
 def check(
-    lowers: tuple[Path, ...], work: Path | None, userxattr: bool | None, repair: bool, as_json: bool, uppers: tuple[Path, ...]
+    lowers: tuple[Path, ...],
+    data: tuple[Path, ...],
+    work: Path | None,
+    userxattr: bool | None,
+    repair: bool,
+    as_json: bool,
+    uppers: tuple[Path, ...],
 ) -> int:
     """Look for damage in the upper of a union that is not mounted.
 
@@ -36,13 +43,14 @@ def check(
       unionfs check -l /srv/base /srv/changes
       unionfs check -l /srv/patches -l /srv/base --repair /srv/changes
     """
+    from unionfs.check import Directories
     from unionfs.mounter.request import may_write_trusted_xattrs
 
     if work is not None and len(uppers) > 1:
         raise click.UsageError("--work is for one UPPER")
     if userxattr is None:
         userxattr = not may_write_trusted_xattrs()
-    checked = [(upper, _check(upper, work, lowers, userxattr, repair)) for upper in uppers]
+    checked = [(upper, _check(Directories(upper, work, lowers, userxattr, data), repair)) for upper in uppers]
     if as_json:
         print_json([_as_json(upper, outcomes) for upper, outcomes in checked])
     else:
@@ -51,14 +59,14 @@ def check(
     return 1 if any(outcome.is_left for _, outcomes in checked for outcome in outcomes) else 0
 
 
-def _check(upper: Path, work: Path | None, lowers: tuple[Path, ...], userxattr: bool, repair: bool) -> list[Outcome]:
-    from unionfs.check import Directories, check
+def _check(given: Directories, repair: bool) -> list[Outcome]:
+    from unionfs.check import check
     from unionfs.mounter.checks import check_directory
     from unionfs.mounter.unmounted import unmounted
 
-    resolved = tuple(check_directory("lower", lower) for lower in lowers)
-    with unmounted(upper, work) as (real_upper, real_work):
-        return check(Directories(real_upper, real_work, resolved, userxattr), repair)
+    lowers, data = (tuple(check_directory("lower", path) for path in paths) for paths in (given.lowers, given.data))
+    with unmounted(given.upper, given.work) as (upper, work):
+        return check(given._replace(upper=upper, work=work, lowers=lowers, data=data), repair)
 
 
 def _print(upper: Path, outcomes: list[Outcome]) -> None:

@@ -70,6 +70,10 @@ def _lines(path: Path, answer: dict[str, Any]) -> Iterator[str]:
         yield f"{shown}: {_TYPES[kind]} from {_place(answer)}{copied}"
     if len(answer["merged"]) > 1:
         yield f"  merges {', '.join(answer['merged'])}"
+    data = answer["data"]
+    if data is not None:
+        missing = f"missing: no data-only layer has {printable(data['real_path'])}"
+        yield f"  its data is {'in ' + _place(data) if data['layer'] else missing}"
     for hidden in answer["hides"]:
         yield f"  hides {_TYPES.get(hidden['type'], hidden['type'])} in {_place(hidden)}"
 

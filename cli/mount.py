@@ -16,6 +16,9 @@ _DIRECTORY = click.Path(path_type=Path)
 
 @click.command()
 @click.option("-l", "--lower", "lowers", type=_DIRECTORY, multiple=True, help="A read-only layer; the first one is on top.")
+@click.option(
+    "--data", type=_DIRECTORY, multiple=True, help="A data-only layer: holds data of files whose metadata is in a lower layer."
+)
 @click.option("-u", "--upper", type=_DIRECTORY, help="The writable layer; without one the union is read-only.")
 @click.option(
     "-w", "--work", type=_DIRECTORY, help="Staging directory on the mount of the upper.  [default: .NAME.work beside the upper]"
@@ -30,6 +33,7 @@ _DIRECTORY = click.Path(path_type=Path)
 @click.argument("merged", type=_DIRECTORY)
 def mount(
     lowers: tuple[Path, ...],
+    data: tuple[Path, ...],
     upper: Path | None,
     work: Path | None,
     options: tuple[str, ...],
@@ -61,7 +65,7 @@ def mount(
     parsed = parse_options(words)
     if log:
         parsed.settings["log"] = log
-    request = build_request(parsed, merged, lowers=lowers, upper=upper, work=work)
+    request = build_request(parsed, merged, lowers=lowers, data=data, upper=upper, work=work)
     return run_mount(request, foreground=foreground, level=logging.INFO if verbose else logging.WARNING)
 
 

@@ -47,6 +47,8 @@ def _pairs(answer: dict[str, Any]) -> Iterator[tuple[str, object]]:
         yield "work", answer["work"]
     for index, lower in enumerate(answer["lowers"]):
         yield f"lower[{index}]", lower
+    for index, data in enumerate(answer["data"]):
+        yield f"data[{index}]", data
     for section in ("negotiated", "requests", "union"):
         for name, value in sorted(answer[section].items()):
             # Of the requests most kinds never come.

@@ -27,12 +27,19 @@ class MountFailedError(Exception):
 
 
 class Backend(Protocol):
-    """One way to mount a union.  ``lowers[0]`` is on top; ``upper`` and ``work`` None make a read-only union."""
+    """One way to mount a union.  ``lowers[0]`` is on top; ``upper`` and ``work`` None make a read-only union; ``data`` are
+    data-only layers."""
 
     name: str
 
     def mount(
-        self, lowers: Sequence[Path], upper: Path | None, work: Path | None, mountpoint: Path, options: Sequence[str] = ()
+        self,
+        lowers: Sequence[Path],
+        upper: Path | None,
+        work: Path | None,
+        mountpoint: Path,
+        options: Sequence[str] = (),
+        data: Sequence[Path] = (),
     ) -> None:
         """Mount and return when the mount is ready.  ``options`` are mount(8) words (``ro``, ``redirect_dir=on``).
 
@@ -50,9 +57,15 @@ class UnionfsBackend:
     arguments: tuple[str, ...]
 
     def mount(
-        self, lowers: Sequence[Path], upper: Path | None, work: Path | None, mountpoint: Path, options: Sequence[str] = ()
+        self,
+        lowers: Sequence[Path],
+        upper: Path | None,
+        work: Path | None,
+        mountpoint: Path,
+        options: Sequence[str] = (),
+        data: Sequence[Path] = (),
     ) -> None:
-        command: list[str | Path] = ["mount", *self.arguments]
+        command: list[str | Path] = ["mount", *self.arguments, *(f"--data={layer}" for layer in data)]
         for lower in lowers:
             command += ["-l", lower]
         if upper is not None:
@@ -122,11 +135,18 @@ class KernelBackend:
     name: str = "kernel"
 
     def mount(
-        self, lowers: Sequence[Path], upper: Path | None, work: Path | None, mountpoint: Path, options: Sequence[str] = ()
+        self,
+        lowers: Sequence[Path],
+        upper: Path | None,
+        work: Path | None,
+        mountpoint: Path,
+        options: Sequence[str] = (),
+        data: Sequence[Path] = (),
     ) -> None:
         context = _syscall(_SYS_FSOPEN, b"overlay", 0)
         try:
             settings = [("lowerdir+", os.fspath(lower)) for lower in lowers]
+            settings += [("datadir+", os.fspath(layer)) for layer in data]
             if upper is not None and work is not None:
                 settings += [("upperdir", os.fspath(upper)), ("workdir", os.fspath(work))]
             attributes = 0

@@ -329,10 +329,10 @@ class Filesystem(Protocol):
 
     def explain(self, path: bytes) -> dict[str, Any]:
         """Where the object at ``path`` (relative to the root, ``b""`` for the root itself) comes from; JSON-able.  Keys:
-        ``path``, ``type`` (as in
-        ``find -type``, with ``whiteout`` and ``missing`` besides), ``layer`` (``upper``, ``lower[3]``), ``real_path``,
-        ``copied_up`` (bool),
-        ``merged`` (list of the layers that a directory merges), ``hides`` (list of ``{"layer", "real_path", "type"}`` below)."""
+        ``path``, ``type`` (as in ``find -type``, with ``whiteout`` and ``missing`` besides), ``layer`` (``upper``, ``lower[3]``),
+        ``real_path``, ``copied_up`` (bool), ``merged`` (list of the layers that a directory merges), ``data`` (None, or for a
+        metadata-only copy ``{"layer", "real_path"}`` of its data; ``layer`` is None if no data-only layer has it), ``hides``
+        (list of ``{"layer", "real_path", "type"}`` below)."""
 
     def close(self) -> None:
         """Give every descriptor back.  No method may be called afterwards."""

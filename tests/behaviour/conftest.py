@@ -21,7 +21,7 @@ SHARED_LOWERS = 3
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "layers(lower, upper, read_only): what the layers of the test's union hold")
+    config.addinivalue_line("markers", "layers(lower, upper, read_only, data): what the layers of the test's union hold")
     config.addinivalue_line("markers", "mount_options(*words): mount(8) options of the test's own_union")
 
 
@@ -66,7 +66,8 @@ def own_union(request: pytest.FixtureRequest, backend: Backend, tmp_path: Path) 
     """A union mounted for this test alone, with as many lowers as it asks for.  At the end, no lower byte may have changed."""
     layers = layers_of(request.node)
     options = request.node.get_closest_marker("mount_options")
-    mounted = Mounted(backend, tmp_path, len(layers.lowers), layers.read_only, options.args if options else ())
+    words = options.args if options else ()
+    mounted = Mounted(backend, tmp_path, len(layers.lowers), layers.read_only, words, len(layers.data))
     union = Union.in_mount(mounted, layers)
     mounted.mount()
     yield union

@@ -20,36 +20,47 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Layers:
-    """What the layers of a test hold, as its ``layers`` marker says: the lowers, top first, and what stands in the upper."""
+    """What the layers of a test hold, as its ``layers`` marker says: the lowers, top first, what stands in the upper, and the
+    data-only layers (for an own mount only)."""
 
     lowers: Sequence[Tree]
     upper: Tree
     read_only: bool
+    data: Sequence[Tree] = ()
 
     @classmethod
-    def of_marker(cls, lower: Tree | Sequence[Tree] = (), upper: Tree | None = None, read_only: bool = False) -> Layers:
+    def of_marker(
+        cls, lower: Tree | Sequence[Tree] = (), upper: Tree | None = None, read_only: bool = False, data: Sequence[Tree] = ()
+    ) -> Layers:
         """``lower`` is one tree or several, top first; ``read_only``: there is no upper."""
         lowers = (lower,) if isinstance(lower, dict) else tuple(lower) or ({},)
-        return cls(lowers, upper or {}, read_only)
+        return cls(lowers, upper or {}, read_only, data)
 
 
 class Mounted:
     """The directories of one mount under ``top``, and the mount itself."""
 
     def __init__(
-        self, backend: Backend, top: Path, lower_count: int, read_only: bool = False, options: Sequence[str] = ()
+        self,
+        backend: Backend,
+        top: Path,
+        lower_count: int,
+        read_only: bool = False,
+        options: Sequence[str] = (),
+        data_count: int = 0,
     ) -> None:
         self.backend = backend
         self.options = options
         self.read_only = read_only
         self.lowers = [top / f"lower{n}" for n in range(lower_count)]
+        self.data = [top / f"data{n}" for n in range(data_count)]
         self.upper, self.work, self.merged = top / "upper", top / "work", top / "merged"
-        for directory in (*self.lowers, self.upper, self.work, self.merged):
+        for directory in (*self.lowers, *self.data, self.upper, self.work, self.merged):
             directory.mkdir()
 
     def mount(self) -> None:
         upper, work = (None, None) if self.read_only else (self.upper, self.work)
-        self.backend.mount(self.lowers, upper, work, self.merged, self.options)
+        self.backend.mount(self.lowers, upper, work, self.merged, self.options, self.data)
 
     def umount(self) -> None:
         self.backend.umount(self.merged)
@@ -68,9 +79,10 @@ class Union:
     @classmethod
     def in_mount(cls, mounted: Mounted, layers: Layers, directory: str = ".") -> Union:
         """Make the content of ``layers`` in ``directory`` of a mount that is not mounted yet."""
-        lowers = [lower / directory for lower in mounted.lowers[: len(layers.lowers)]]
+        # The data-only layers as well: no test may change them either.
+        lowers = [lower / directory for lower in (*mounted.lowers[: len(layers.lowers)], *mounted.data)]
         union = cls(mounted, mounted.merged / directory, mounted.upper / directory, lowers)
-        for lower, tree in zip(lowers, layers.lowers, strict=True):
+        for lower, tree in zip(lowers, (*layers.lowers, *layers.data), strict=True):
             build(lower, tree)
         if layers.upper:
             build(union.upper, layers.upper)

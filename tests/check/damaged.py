@@ -19,6 +19,7 @@ class DamagedStack:
     top: Path
     lowers: tuple[Path, ...] = ()
     userxattr: bool = False
+    data: tuple[Path, ...] = ()
 
     @property
     def upper(self) -> Path:
@@ -30,7 +31,7 @@ class DamagedStack:
 
     def check(self, repair: bool = False) -> list[Outcome]:
         """All outcomes."""
-        return check(Directories(self.upper, self.work, self.lowers, self.userxattr), repair)
+        return check(Directories(self.upper, self.work, self.lowers, self.userxattr, self.data), repair)
 
     def found(self) -> list[tuple[str, str]]:
         """(kind, path from ``top``) of all findings."""
@@ -44,10 +45,14 @@ class DamagedStack:
         return [(outcome.finding.kind, str(outcome.finding.path.relative_to(self.top))) for outcome in outcomes]
 
 
-def damaged(top: Path, upper: Tree, *lowers: Tree, work: Tree | None = None, userxattr: bool = False) -> DamagedStack:
-    """Make the layers as described; ``work`` is what the work directory holds."""
+def damaged(
+    top: Path, upper: Tree, *lowers: Tree, work: Tree | None = None, userxattr: bool = False, data: Tree | None = None
+) -> DamagedStack:
+    """Make the layers as described; ``work`` is what the work directory holds, ``data`` what a data-only layer does."""
     paths = tuple(top / f"lower{number}" for number in range(len(lowers)))
-    stack = DamagedStack(top, paths, userxattr)
+    stack = DamagedStack(top, paths, userxattr, () if data is None else (top / "data",))
+    if data is not None:
+        build(top / "data", data)
     for path, tree in zip((stack.upper, stack.work, *paths), (upper, work or {}, *lowers), strict=True):
         build(path, tree)
     return stack

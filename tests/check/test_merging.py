@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.behaviour.layers import OPAQUE, WHITEOUT, Dir, File, Tree
+from tests.behaviour.layers import OPAQUE, WHITEOUT, Dir, File, Symlink, Tree
 from tests.check.damaged import PREFIX, damaged, mark
 from unionfs.check import Severity
 
@@ -141,6 +141,36 @@ def test_metacopy_with_its_data_in_a_lower_layer(tmp_path: Path, upper: Tree, lo
 def test_metacopy_whose_data_is_nowhere(tmp_path: Path, upper: Tree, lowers: list[Tree]) -> None:
     stack = damaged(tmp_path, {".": IMPURE, **upper}, *lowers)
     assert stack.found() == [("dangling-metacopy", f"upper/{next(iter(upper))}")]
+
+
+@pytest.mark.parametrize(
+    ("upper", "lowers", "data"),
+    [
+        ({"file": metacopy()}, [{"file": metacopy(b"/sub/f")}], {"sub/f": b""}),
+        ({"moved": metacopy(b"/dir/f")}, [{"dir/f": metacopy(b"/sub/f")}, LOWER], {"sub/f": b""}),
+        ({"file": metacopy()}, [{"file": metacopy(b"/dir/f")}, {"dir/f": Dir()}], {"dir/f": b""}),
+    ],
+    ids=str,
+)
+def test_metacopy_with_its_data_in_a_data_only_layer(tmp_path: Path, upper: Tree, lowers: list[Tree], data: Tree) -> None:
+    assert damaged(tmp_path, {".": IMPURE, **upper}, *lowers, data=data).found() == []
+    assert [kind for kind, _ in damaged(tmp_path / "other", {".": IMPURE, **upper}, *lowers, data={"sub": b""}).found()] == [
+        "dangling-metacopy"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("upper", "lower"),
+    [
+        ({"file": metacopy(b"/sub/f")}, {}),
+        ({"file": metacopy()}, {"file": metacopy(b"f")}),
+        ({"file": metacopy()}, {"file": metacopy(b"/sub/link")}),
+    ],
+    ids=str,
+)
+def test_metacopy_that_leads_to_no_data_only_layer(tmp_path: Path, upper: Tree, lower: Tree) -> None:
+    data: Tree = {"sub/f": b"", "f": b"", "sub/link": Symlink("f")}
+    assert damaged(tmp_path, {".": IMPURE, **upper}, lower, data=data).found() == [("dangling-metacopy", "upper/file")]
 
 
 # -- whiteouts ----------------------------------------------------------------------------------------------------------------

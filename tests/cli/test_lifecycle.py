@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import select
 import signal
 import stat
@@ -105,6 +106,23 @@ def test_names_that_are_not_utf8_go_through_every_command(programs: Programs, tm
     assert "\\xff\\x0a/merged" in programs.unionfs("ls")
     assert "\\xff\\x0a/top/both" in programs.unionfs("explain", layers.merged / "both")
     programs.unionfs("status", layers.merged)
+    programs.unionfs("umount", layers.merged)
+
+
+def test_data_only_layers_are_shown(programs: Programs, layers: Layers, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "content").write_text("data\n")
+    for name, path in (("found", b"/content"), ("missing", b"/none")):
+        (layers.base / name).write_bytes(bytes(5))
+        os.setxattr(layers.base / name, "trusted.overlay.metacopy", b"")
+        os.setxattr(layers.base / name, "trusted.overlay.redirect", path)
+    programs.unionfs("mount", "--data", data, *layers.arguments)
+    assert (layers.merged / "found").read_text() == "data\n"
+    assert f"data[0]:  {data}" in re.sub(" +", "  ", programs.unionfs("status", layers.merged))
+    explained = programs.unionfs("explain", layers.merged / "found", layers.merged / "missing")
+    assert f"  its data is in data[0] ({data}/content)\n" in explained
+    assert "  its data is missing: no data-only layer has /none\n" in explained
     programs.unionfs("umount", layers.merged)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unionfs.mounter.option_syntax import split_directories, split_options, unescape
+from unionfs.mounter.option_syntax import split_lowers, split_options, unescape
 
 
 @pytest.mark.parametrize(
@@ -30,20 +30,28 @@ def test_options_end_at_commas_without_backslash(text: str, options: list[tuple[
 
 
 @pytest.mark.parametrize(
-    ("value", "directories"),
+    ("value", "lowers", "data"),
     [
-        ("/a", ["/a"]),
-        ("/a:/b", ["/a", "/b"]),
-        (r"/a\:b:/c", ["/a:b", "/c"]),
-        (r"/a\\:/c", ["/a\\", "/c"]),
-        (r"/a\,b", ["/a,b"]),
-        ("/a::/b", ["/a", "", "/b"]),
-        ("/a:", ["/a", ""]),
-        ("a\nb:c", ["a\nb", "c"]),
+        ("/a", ["/a"], []),
+        ("/a:/b", ["/a", "/b"], []),
+        (r"/a\:b:/c", ["/a:b", "/c"], []),
+        (r"/a\\:/c", ["/a\\", "/c"], []),
+        (r"/a\,b", ["/a,b"], []),
+        ("a\nb:c", ["a\nb", "c"], []),
+        ("/a::/b", ["/a"], ["/b"]),
+        ("/a:/b::/c::/d", ["/a", "/b"], ["/c", "/d"]),
+        (r"/a::/b\:\:c", ["/a"], ["/b::c"]),
     ],
 )
-def test_directories_end_at_colons_without_backslash(value: str, directories: list[str]) -> None:
-    assert split_directories(value) == directories
+def test_directories_end_at_colons_without_backslash_and_data_follows_two(value: str, lowers: list[str], data: list[str]) -> None:
+    assert split_lowers(value) == (lowers, data)
+
+
+# All of them refused by the kernel too: tests/behaviour/test_data_layers.py.
+@pytest.mark.parametrize("value", [":", ":/a", "::/a", "/a:", "/a::", "/a:::/b", "/a::/b:", "/a::/b:/c"])
+def test_colons_that_separate_nothing_are_refused(value: str) -> None:
+    with pytest.raises(ValueError, match=r"empty directory name|after a data-only one"):
+        split_lowers(value)
 
 
 def _escaped(name: str) -> str:
@@ -58,7 +66,7 @@ def test_any_escaped_name_comes_back(lowers: list[str], upper: str) -> None:
     text = f"lowerdir={':'.join(map(_escaped, lowers))},upperdir={_escaped(upper)}"
     (first, lowerdir), (second, upperdir) = split_options(text)
     assert (first, second) == ("lowerdir", "upperdir")
-    assert split_directories(lowerdir or "") == lowers
+    assert split_lowers(lowerdir or "") == (lowers, [])
     assert unescape(upperdir or "") == upper
 
 

@@ -43,7 +43,8 @@ def test_an_option_without_its_value_is_refused(option: str) -> None:
 
 
 def test_an_empty_directory_in_lowerdir_is_refused() -> None:
-    assert "empty directory name" in refusal("lowerdir=/a::/b")
+    for value in ("/a:", ":/a", "/a:::/b", "/a::"):
+        assert "empty directory name" in refusal(f"lowerdir={value}")
 
 
 def test_switches_of_mount8() -> None:
@@ -136,7 +137,6 @@ def test_a_switch_with_a_value_is_refused() -> None:
         "plugins=a.so",
         "nfs_export=on",
         "verity=require",
-        "datadir+=/d",
         "remount",
     ],
 )
@@ -191,6 +191,15 @@ def test_any_text_is_parsed_or_refused_in_one_line(text: str, dialect: Dialect) 
 @pytest.mark.parametrize("value", ["on", "follow", "off", "nofollow"])
 def test_redirect_dir_takes_the_values_of_the_kernel(value: str) -> None:
     assert parse_options([f"redirect_dir={value}"]).settings == {"redirect_dir": value}
+
+
+def test_data_only_layers_come_after_the_lowers() -> None:
+    options = parse_options(["lowerdir+=/a,lowerdir+=/b,datadir+=/c:d,datadir+=/e"])
+    assert (options.lowers, options.data) == ([Path("/a"), Path("/b")], [Path("/c:d"), Path("/e")])
+    options = parse_options(["lowerdir=/a::/b,datadir+=/c"])
+    assert (options.lowers, options.data) == ([Path("/a")], [Path("/b"), Path("/c")])
+    for words in ("datadir+=/d", "datadir+=/d,lowerdir+=/a", "lowerdir+=/a,datadir+=/d,lowerdir+=/b"):
+        assert "data-only" in refusal(words)
 
 
 def test_metacopy_is_a_switch_with_a_value() -> None:

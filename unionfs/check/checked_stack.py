@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from unionfs.linux.links import fd_path
 from unionfs.overlay import kinds
+from unionfs.overlay.data_layers import DataLayers
 from unionfs.overlay.fd_pool import FdPool
 from unionfs.overlay.inode import Directory
 from unionfs.overlay.layer import Layer, RealDir, open_lower, open_upper
@@ -25,7 +26,8 @@ from unionfs.overlay.private_xattrs import HIDES_ALL, PrivateXattrs
 
 
 class Directories(NamedTuple):
-    """What to check: ``lowers`` top first, empty if they are not known; ``work`` as the user names it, None if there is none.
+    """What to check: ``lowers`` top first, empty if they are not known; ``data`` the data-only ones; ``work`` as the user
+    names it, None if there is none.
 
     ``userxattr`` as in `unionfs.overlay.options.Options`.
     """
@@ -34,6 +36,7 @@ class Directories(NamedTuple):
     work: Path | None = None
     lowers: tuple[Path, ...] = ()
     userxattr: bool = False
+    data: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +105,12 @@ class CheckedStack:
         with contextlib.ExitStack() as opening:
             opening.callback(self.pool.close)
             self.lowers = [self._open(opening, open_lower(index, path)) for index, path in enumerate(directories.lowers)]
+            data = [self._open(opening, open_lower(index, path, "data")) for index, path in enumerate(directories.data)]
             upper = open_upper(directories.upper) if writable else open_lower(0, directories.upper)
             self.upper = self._open(opening, upper)
             self._opened = opening.pop_all()
         self.follows_redirects = not directories.userxattr
+        self._data_layers = DataLayers(data, self.pool)
         self.stack = LowerStack(self.lowers, self.pool, self.xattrs, self.follows_redirects)
         self.root = Directory(0, 0, self.upper.root, tuple(layer.root for layer in self.lowers))
 
@@ -213,6 +218,18 @@ class CheckedStack:
         if below is None or below.kind != kinds.DIR:
             return None
         return Directory(0, 0, None, self.stack.of_lower(parent, name, below.places))
+
+    def has_data(self, path: bytes | None) -> bool:
+        """Whether a data-only layer has a regular file at ``path`` (None: nowhere)."""
+        if path is None:
+            return False
+        try:
+            self._data_layers.find(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise
+            return False
+        return True
 
     # -- repairs ----------------------------------------------------------------------------------------------------------
 

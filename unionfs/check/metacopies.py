@@ -44,17 +44,22 @@ def _has_data(stack: CheckedStack, visited: Visited, found: Found) -> bool:
 def _in_roots(stack: CheckedStack, below: Layer | None, path: bytes) -> bool:
     """Whether the layers under ``below`` (None: all lowers) have the data at a path from their roots."""
     names = path[1:].split(b"/")
+    # It is a lower file that leads to a data-only layer, not one of the upper.
+    sought = None if below is None else path
     try:
         directory = stack.find_lower(names[:-1], below)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
         return False  # a malformed redirect on the way: a mount would not find it either
-    return directory is not None and _in_directory(stack, directory, names[-1])
+    if directory is None:
+        return stack.has_data(sought)
+    return _in_directory(stack, directory, names[-1], sought)
 
 
-def _in_directory(stack: CheckedStack, directory: Directory, name: bytes) -> bool:
-    """Whether the lower parts of a directory have the data under ``name``, which may change on the way down."""
+def _in_directory(stack: CheckedStack, directory: Directory, name: bytes, sought: bytes | None = None) -> bool:
+    """Whether the lower parts of a directory have the data under ``name``, which may change on the way down, or else a data-only
+    layer has it at ``sought``."""
     for lower in directory.lowers:
         fd = lower.open(stack.pool)
         try:
@@ -62,12 +67,13 @@ def _in_directory(stack: CheckedStack, directory: Directory, name: bytes) -> boo
         except FileNotFoundError:
             continue
         if kind_of(st) != kinds.REG:
-            return False
+            break
         marks = stack.marks(b"%s/%s" % (fd_path(fd), name))
         if b"metacopy" not in marks:
             return True
         redirect = marks.get(b"redirect", b"")
         if redirect.startswith(b"/"):
             return _in_roots(stack, lower.layer, redirect)
+        sought = None
         name = redirect or name
-    return False
+    return stack.has_data(sought)

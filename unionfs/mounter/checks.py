@@ -22,6 +22,7 @@ from unionfs.overlay import incompat
 FSTYPE = "fuse.unionfs"
 
 _FUSE_DEVICE = "/dev/fuse"
+_DATA_ONLY = "data-only layer"
 
 
 class _Part(NamedTuple):
@@ -44,6 +45,7 @@ def check(request: MountRequest) -> MountRequest:
     mounts = read_mountinfo()
     mountpoint = _check_mountpoint(request.mountpoint, mounts)
     lowers = tuple(check_directory("lower", path) for path in request.lowers)
+    data = tuple(check_directory(_DATA_ONLY, path) for path in request.data)
     upper = check_directory("upper", request.upper) if request.upper else None
     work: Path | None = None
     if upper is not None and request.read_only:
@@ -53,6 +55,7 @@ def check(request: MountRequest) -> MountRequest:
         lowers, upper = (upper, *lowers), None
     locator = Locator(mounts)
     parts = [_Part("lower", _locate(locator, path)) for path in lowers]
+    data_parts = [_Part(_DATA_ONLY, _locate(locator, path)) for path in data]
     work = None
     if upper is not None:
         _check_writable("upper", upper)
@@ -62,8 +65,8 @@ def check(request: MountRequest) -> MountRequest:
         _check_same_mount(parts[len(lowers)], work, locator)
         check_not_in_overlay({"upper": upper, "work": work}, mounts)
         _check_no_incompat(work)
-    _check_apart([*parts, _Part("mount point", _locate(locator, mountpoint))])
-    return dataclasses.replace(request, mountpoint=mountpoint, lowers=lowers, upper=upper, work=work)
+    _check_apart([*parts, *data_parts, _Part("mount point", _locate(locator, mountpoint))])
+    return dataclasses.replace(request, mountpoint=mountpoint, lowers=lowers, data=data, upper=upper, work=work)
 
 
 def default_work(upper: Path) -> Path:

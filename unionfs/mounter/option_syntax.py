@@ -27,9 +27,28 @@ def split_options(text: str) -> Iterator[tuple[str, str | None]]:
             yield name, value if separator else None
 
 
-def split_directories(value: str) -> list[str]:
-    """The directories of a ``lowerdir`` value, without escapes."""
-    return [unescape(part) for part in _split(_COLON_PART, value)]
+def split_lowers(value: str) -> tuple[list[str], list[str]]:
+    """The lower layers of a ``lowerdir`` value, and its data-only ones (those after ``::``), without escapes.
+
+    Raises:
+        ValueError: a name is empty, or a lower layer stands after a data-only one; the text says which.
+    """
+    lowers: list[str] = []
+    data: list[str] = []
+    after_empty = False
+    for part in map(unescape, _split(_COLON_PART, value)):
+        if not part:
+            if after_empty or not lowers:
+                raise ValueError("has an empty directory name")
+            after_empty = True
+            continue
+        if data and not after_empty:
+            raise ValueError("has a lower layer after a data-only one")
+        (data if after_empty else lowers).append(part)
+        after_empty = False
+    if after_empty or not lowers:
+        raise ValueError("has an empty directory name")
+    return lowers, data
 
 
 def unescape(value: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from unionfs.mounter.errors import OptionError
-from unionfs.mounter.option_syntax import split_directories, split_options, unescape
+from unionfs.mounter.option_syntax import split_lowers, split_options, unescape
 
 TRANSPORTS = ("direct", "pyfuse3")
 DATA_PATHS = ("auto", "passthrough", "cached")
@@ -30,13 +30,14 @@ class Dialect(Enum):
 
 @dataclass
 class Options:
-    """The options of one mount, as given.
+    """The options of one mount, as given.  ``data`` are the data-only layers.
 
     ``switches`` maps a word of mount(8) without its ``no`` (``suid``, ``atime``; ``ro`` for ro/rw) to whether it is on;
     ``settings`` has the options with a value, converted, under the names of the fields of `unionfs.mounter.request.MountRequest`.
     """
 
     lowers: list[Path] = field(default_factory=list)
+    data: list[Path] = field(default_factory=list)
     upper: Path | None = None
     work: Path | None = None
     switches: dict[str, bool] = field(default_factory=dict)
@@ -117,7 +118,6 @@ _UNSUPPORTED: dict[str, tuple[frozenset[str | None], str]] = {
     },
     "xattr_permissions": (frozenset({"0"}), "owners in extended attributes are not supported yet; leave it out"),
     "plugins": (frozenset(), "layers from plug-ins are not supported; give directories"),
-    "datadir+": (frozenset(), "data-only layers are not supported yet; give lowerdir"),
     **{name: (frozenset({"off"}), _NO_FEATURE) for name in ("nfs_export", "verity")},
     "remount": (frozenset(), "a mounted union cannot be changed; unmount it and mount it anew"),
 }
@@ -205,15 +205,26 @@ def _demand_value(name: str, value: str | None) -> str:
 def _add_lowers(options: Options, name: str, value: str) -> None:
     if options.lowers:
         raise OptionError(name, "given twice", "put all lowers into one lowerdir, with colons between them")
-    directories = split_directories(value)
-    if "" in directories:
-        raise OptionError(f"{name}={value}", "has an empty directory name", "write a colon that is part of a name as \\:")
-    options.lowers = [Path(directory) for directory in directories]
+    try:
+        lowers, data = split_lowers(value)
+    except ValueError as error:
+        remedy = "write a colon that is part of a name as \\:, two of them before each data-only layer"
+        raise OptionError(f"{name}={value}", str(error), remedy) from None
+    options.lowers = [Path(directory) for directory in lowers]
+    options.data = [Path(directory) for directory in data]
 
 
 def _add_lower(options: Options, _name: str, value: str) -> None:
     # Like the kernel's (fsconfig only there): no colon to escape, and more layers than one page of options holds.
+    if options.data:
+        raise OptionError(f"lowerdir+={value}", "a lower layer after a data-only one", "give all lower layers first")
     options.lowers.append(Path(unescape(value)))
+
+
+def _add_data(options: Options, name: str, value: str) -> None:
+    if not options.lowers:
+        raise OptionError(f"{name}={value}", "a data-only layer before any lower layer", "give the lower layers first")
+    options.data.append(Path(unescape(value)))
 
 
 def _set_upper(options: Options, name: str, value: str) -> None:
@@ -231,6 +242,7 @@ def _set_work(options: Options, name: str, value: str) -> None:
 _DIRECTORIES: dict[str, Callable[[Options, str, str], None]] = {
     "lowerdir": _add_lowers,
     "lowerdir+": _add_lower,
+    "datadir+": _add_data,
     "upperdir": _set_upper,
     "workdir": _set_work,
 }

@@ -37,7 +37,8 @@ class Record:
     """What is known of a mount.  Paths are absolute; ``lowers[0]`` is on top; ``device`` is the ``st_dev`` of the mount.
 
     ``start_time`` is the daemon's, in clock ticks since boot; ``mounted_at`` in seconds since the epoch; ``namespace`` names the
-    daemon's mount namespace (the text of ``/proc/PID/ns/mnt``); ``own_work`` says that the user named no work directory.
+    daemon's mount namespace (the text of ``/proc/PID/ns/mnt``); ``own_work`` says that the user named no work directory; ``data``
+    are the data-only layers.
     """
 
     mountpoint: str
@@ -55,6 +56,7 @@ class Record:
     source: str
     log: str | None
     mounted_at: float
+    data: list[str] = dataclasses.field(default_factory=list)
 
 
 class State(Enum):

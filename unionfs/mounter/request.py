@@ -15,7 +15,7 @@ from unionfs.overlay.options import Fsync, RedirectDir, UseIndex
 
 @dataclass(frozen=True)
 class MountRequest:
-    """One mount that somebody wants.
+    """One mount that somebody wants.  ``data`` are its data-only layers.
 
     ``lowers[0]`` is on top.  ``work`` is None with an upper where the user named none (`unionfs.mounter.checks` chooses it then).
     ``flags`` are words of mount(8) that differ from the kernel's defaults (``nosuid``, ``noatime``, ``sync``; ``ro`` has its own
@@ -47,6 +47,7 @@ class MountRequest:
     metacopy: bool = False
     index: UseIndex = "auto"
     log: Path | None = None
+    data: tuple[Path, ...] = ()
 
 
 def build_request(
@@ -55,16 +56,19 @@ def build_request(
     *,
     dialect: Dialect = Dialect.UNIONFS,
     lowers: Sequence[Path] = (),
+    data: Sequence[Path] = (),
     upper: Path | None = None,
     work: Path | None = None,
 ) -> MountRequest:
-    """The request that ``options`` and the directories given beside them (``-l``, ``-u``, ``-w``) make up.
+    """The request that ``options`` and the directories given beside them (``-l``, ``--data``, ``-u``, ``-w``) make up.
 
     Raises:
         OptionError: a directory is given in both ways, there is no lower, or options contradict each other.
     """
     if lowers and options.lowers:
         raise OptionError("lowerdir", "given both as -l and in -o", "give the lowers in one of the two ways")
+    if data and options.data:
+        raise OptionError("datadir+", "given both as --data and in -o", "give the data-only layers in one of the two ways")
     all_lowers = tuple(lowers or options.lowers)
     if not all_lowers:
         raise OptionError("lowerdir", "no lower layer given", "give at least one: -l DIRECTORY or -o lowerdir=DIRECTORY")
@@ -80,6 +84,7 @@ def build_request(
     return MountRequest(
         mountpoint=mountpoint,
         lowers=all_lowers,
+        data=tuple(data or options.data),
         upper=the_upper,
         work=the_work,
         read_only=switches.get("ro", False) or the_upper is None,

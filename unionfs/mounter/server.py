@@ -71,12 +71,13 @@ def serve(request: MountRequest, log: Path | None, ready: Callable[[], None]) ->
         listener = control_server.listen(registration.directory)
         resources.callback(listener.close)
         union = Union(
-            Stack(checked.lowers, checked.upper, checked.work),
+            Stack(checked.lowers, checked.upper, checked.work, checked.data),
             UnionOptions(checked.redirect_dir, checked.userxattr, checked.metacopy, checked.index, checked.fsync),
         )
         resources.callback(union.close)
         # Before mounting, like everything that touches a path of the layers.
-        depth = checked.stack_depth or stack_depth([*checked.lowers, *([checked.upper] if checked.upper else [])])
+        layers = [*checked.lowers, *checked.data, *([checked.upper] if checked.upper else [])]
+        depth = checked.stack_depth or stack_depth(layers)
         tune_garbage_collector()
         with _mounted(checked) as (fd, device):
             session = _open_session(fd, union, checked, depth)
@@ -110,6 +111,7 @@ def _record(registration: Registration, checked: MountRequest, device: int, log:
         source=checked.source,
         log=_text(log),
         mounted_at=time.time(),
+        data=[str(path) for path in checked.data],
     )
 
 

@@ -13,7 +13,7 @@ Layout, from the bottom up:
 ``ino_map``            inode numbers.
 ``lower_stack``        what a directory is merged with: opaque marks, redirects.
 ``inode``              inodes and dentries.
-``data_place``, ``metacopy``   files whose metadata and data are in different layers.
+``data_place``, ``data_layers``, ``metacopy``   files whose metadata and data are in different layers.
 ``node_table``         the inodes the kernel knows, and when they go.
 ``incompat``           marks that forbid later mounts.
 ``work_dir``           staging of what is to be installed in the upper layer.

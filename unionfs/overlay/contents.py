@@ -12,7 +12,7 @@ from unionfs.linux.allocate import fallocate
 from unionfs.overlay import kinds
 from unionfs.overlay.copy_up import CopyUp
 from unionfs.overlay.inode import Directory, Inode
-from unionfs.overlay.real_file import open_own, read_fd, write_fd
+from unionfs.overlay.real_file import find_data, open_own, read_fd, write_fd
 from unionfs.overlay.tree import Tree
 
 
@@ -43,6 +43,8 @@ class Contents:
                 raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
             if truncates:
                 os.ftruncate(write_fd(self._tree, inode), 0)
+        elif inode.data is not None:
+            find_data(self._tree, inode)  # who opens a file is told that there is no data, not who reads it
         return Opened(int(inode.is_upper and inode.data is None), truncates)
 
     def read(self, inode: Inode, offset: int, size: int) -> bytes:

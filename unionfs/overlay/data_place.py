@@ -13,3 +13,14 @@ class DataPlace(NamedTuple):
     place: RealDir
     name: bytes
     blocks: int
+
+
+class SoughtData(NamedTuple):
+    """Data that is at ``path`` in one of the data-only layers, which are not asked before somebody wants to read; until then the
+    number of ``blocks`` is a guess."""
+
+    path: bytes
+    blocks: int
+
+
+Data = DataPlace | SoughtData

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from unionfs.overlay import kinds
+from unionfs.overlay.data_place import SoughtData
 from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.layer import Layer
 from unionfs.overlay.listing import kind_of
+from unionfs.overlay.real_file import find_data
 from unionfs.overlay.tree import Tree
 
 _LETTERS = {kinds.FIFO: "p", kinds.CHR: "c", kinds.DIR: "d", kinds.BLK: "b", kinds.REG: "f", kinds.LNK: "l", kinds.SOCK: "s"}
@@ -71,11 +73,22 @@ class Explain:
             "real_path": str(top[1]) if top else None,
             "copied_up": self._is_copied_up(inode, places),
             "merged": merged,
+            "data": self._data(inode),
             "hides": [
                 {"layer": layer.label, "real_path": str(real_path), "type": _LETTERS.get(kind, "whiteout")}
                 for layer, real_path, kind in hidden
             ],
         }
+
+    def _data(self, inode: Inode | None) -> dict[str, Any] | None:
+        if inode is None or inode.data is None:
+            return None
+        try:
+            data = find_data(self._tree, inode)
+        except OSError:
+            assert isinstance(inode.data, SoughtData)
+            return {"layer": None, "real_path": os.fsdecode(inode.data.path)}
+        return {"layer": data.place.layer.label, "real_path": str(data.place.path() / os.fsdecode(data.name))}
 
     @staticmethod
     def _is_copied_up(inode: Inode | None, places: list[tuple[Layer, Path, int]]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from unionfs.overlay import kinds
 from unionfs.overlay.data_copy import StagedWork
-from unionfs.overlay.data_place import DataPlace
+from unionfs.overlay.data_place import Data
 from unionfs.overlay.layer import RealDir
 from unionfs.overlay.listing import LowerName, RealName
 from unionfs.overlay.listing_order import ListingOrder
@@ -47,7 +47,7 @@ class Inode:
         hard_link_ino: its key in `NodeTable.hard_links`, 0 if it is not there.
         has_origin: whether the upper object has the attribute ``origin``.
         links: what is known of the lower file with several names that it is or was, if the union keeps those together.
-        data: where the data of a metadata-only copy is; None: in the real object itself.
+        data: where the data of a metadata-only copy is, or is to be sought; None: in the real object itself.
         redirect: value of the attribute ``redirect`` of the upper object: where its lower part was found, if not under its name.
         copying: the part of its copy-up that is under way in another thread.
         successor: set once a copy-up had to leave this node behind (it was pinned): what now stands for it.
@@ -93,7 +93,7 @@ class Inode:
         self.hard_link_ino = 0
         self.has_origin = False
         self.links: LowerLinks | None = None
-        self.data: DataPlace | None = None
+        self.data: Data | None = None
         self.redirect = b""
         self.copying: StagedWork | None = None
         self.successor: Inode | None = None

@@ -18,11 +18,13 @@ _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True)
 class Stack:
-    """The directories of a union: ``lowers`` top first (at least one), and, if it is to be writable, ``upper`` and ``work``."""
+    """The directories of a union: ``lowers`` top first (at least one), and, if it is to be writable, ``upper`` and ``work``;
+    ``data``: data-only layers, in the order in which they are asked."""
 
     lowers: tuple[Path, ...]
     upper: Path | None = None
     work: Path | None = None
+    data: tuple[Path, ...] = ()
 
 
 class Layer:
@@ -105,10 +107,13 @@ def open_dir(name: bytes, dir_fd: int) -> int:
         return os.open(name, _OPEN_DIR | os.O_PATH, dir_fd=dir_fd)
 
 
-def open_lower(index: int, path: Path) -> Layer:
-    """Open a lower layer through a private read-only mount, so that the kernel itself refuses every write to it and leaves its
-    access times alone (OverlayFS does the same).  Where that is not allowed, as it is."""
-    label = f"lower[{index}]"
+def open_lower(index: int, path: Path, role: str = "lower") -> Layer:
+    """Open a lower layer, or a data-only one (``role`` is what it is called).
+
+    Through a private read-only mount, so that the kernel itself refuses every write to it and leaves its access times alone
+    (OverlayFS does the same).  Where that is not allowed, as it is.
+    """
+    label = f"{role}[{index}]"
     try:
         mount_fd = clone_private(os.fsencode(path))
     except OSError as error:

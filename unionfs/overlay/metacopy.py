@@ -1,10 +1,9 @@
 """Metadata-only copies: files that have their metadata in one layer and their data in a layer below.
 
 The attribute ``metacopy`` marks them.  The data is that of the file with the same name in the layers below, or of the one that
-the file's
-``redirect`` names.  Source: Documentation/filesystems/overlayfs.rst ("Metadata only copy up"), ``ovl_check_metacopy_xattr``
-(util.c) and
-``ovl_lookup`` (namei.c).
+the file's ``redirect`` names; if that is a path that no layer below has, it is in a data-only layer.  Source:
+Documentation/filesystems/overlayfs.rst ("Metadata only copy up", "Data-only lower layers"), ``ovl_check_metacopy_xattr`` (util.c)
+and ``ovl_lookup`` (namei.c).
 """
 
 from __future__ import annotations
@@ -13,7 +12,8 @@ import errno
 import os
 
 from unionfs.overlay import kinds
-from unionfs.overlay.data_place import DataPlace
+from unionfs.overlay.data_layers import DataLayers
+from unionfs.overlay.data_place import Data, DataPlace, SoughtData
 from unionfs.overlay.fd_pool import FdPool
 from unionfs.overlay.inode import Directory
 from unionfs.overlay.layer import RealDir
@@ -28,37 +28,66 @@ _VERSION = 0
 class Metacopies:
     """Finds the data of metadata-only copies."""
 
-    def __init__(self, lower_stack: LowerStack, pool: FdPool, xattrs: PrivateXattrs) -> None:
+    def __init__(
+        self, lower_stack: LowerStack, data_layers: DataLayers, pool: FdPool, xattrs: PrivateXattrs, follow_redirects: bool
+    ) -> None:
+        """``follow_redirects``: without it the only way that is followed is from the bottom layer to a data-only one."""
         self._lower_stack = lower_stack
+        self._data_layers = data_layers
         self._pool = pool
         self._xattrs = xattrs
+        self._follow = follow_redirects
+
+    def may_be(self, place: RealDir) -> bool:
+        """Whether a lower directory may hold metadata-only copies.
+
+        What copies up marks the directory; whoever makes layers for data-only ones (mkcomposefs) need not.
+        """
+        return place.impure or bool(self._data_layers)
 
     def data_of(
         self, parent: Directory, name: bytes, place: RealDir, place_name: bytes, position: int
-    ) -> tuple[DataPlace, bytes] | None:
+    ) -> tuple[Data, bytes] | None:
         """Where the data of the regular file ``name`` of ``parent`` is, and its redirect; None if it is in the file itself.
 
         That is ``place_name`` in ``place``; ``position`` is that of ``place`` in ``parent.lowers``, -1 for one in the upper.
 
         Raises:
-            OSError: EIO: the mark is not valid, or there is no data where it should be.
+            OSError: EIO: the mark is not valid, or there is no data where it should be; EPERM: the way there is not followed.
         """
         fd = place.open(self._pool)
         if not self._is_metacopy(fd, place_name):
             return None
-        redirect = self._redirect(fd, place_name)
-        where, index = redirect or name, self._lower_stack.index_of(place)
+        redirect = last_redirect = self._redirect(fd, place_name)
+        where, below = redirect or name, place
         while True:
+            if not self._follow and not self._lower_stack.is_bottom(below):
+                raise OSError(errno.EPERM, f"the metadata-only copy {name!r} is not followed without redirects")
+            index = self._lower_stack.index_of(below)
             found = self._next(parent, where, position, index)
             if found is None:
+                # The kernel asks data-only layers on behalf of a lower file only, and for a path.
+                if self._data_layers and index >= 0 and last_redirect.startswith(b"/"):
+                    st = os.stat(place_name, dir_fd=fd, follow_symlinks=False)
+                    return SoughtData(last_redirect, _guess_blocks(st)), redirect
+                if not self._follow:
+                    raise OSError(errno.EPERM, f"the metadata-only copy {name!r} leads to no data-only layer")
                 raise OSError(errno.EIO, f"the data of the metadata-only copy {name!r} is missing in the layers below")
             below, below_name, position = found
-            index = self._lower_stack.index_of(below)
             below_fd = below.open(self._pool)
-            if self._lower_stack.is_bottom(below) or not self._is_metacopy(below_fd, below_name):
+            if not self._is_metacopy(below_fd, below_name):
                 st = os.stat(below_name, dir_fd=below_fd, follow_symlinks=False)
                 return DataPlace(below, below_name, st.st_blocks), redirect
-            where = self._redirect(below_fd, below_name) or where
+            last_redirect = self._redirect(below_fd, below_name)
+            where = last_redirect or where
+
+    def find(self, data: SoughtData) -> DataPlace:
+        """Ask the data-only layers.
+
+        Raises:
+            OSError: ENOENT: none has it; others of the last one.
+        """
+        return self._data_layers.find(data.path)
 
     def _next(self, parent: Directory, where: bytes, position: int, index: int) -> tuple[RealDir, bytes, int] | None:
         """The next regular file below: a path from the roots is looked for from layer ``index + 1`` on, a name in the real
@@ -87,6 +116,11 @@ class Metacopies:
         if value:
             check_redirect(value)
         return value
+
+
+def _guess_blocks(st: os.stat_result) -> int:
+    # As in ovl_getattr (fs/overlayfs/inode.c): stat(2) alone does not make it look for the data.
+    return -(-st.st_size // st.st_blksize) * st.st_blksize // 512
 
 
 def check_metacopy(value: bytes) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 
+from unionfs.filesystem import StaleAttributes
+from unionfs.overlay.data_place import DataPlace
 from unionfs.overlay.fd_pool import close
 from unionfs.overlay.inode import Inode
 from unionfs.overlay.tree import Tree
@@ -49,7 +51,24 @@ def open_lower_file(tree: Tree, inode: Inode) -> int:
 def _open_data(tree: Tree, inode: Inode) -> int:
     if inode.data is None:
         return open_own(tree, inode, _READ)
-    return os.open(inode.data.name, _READ, dir_fd=tree.dir_fd(inode.data.place))
+    data = find_data(tree, inode)
+    return os.open(data.name, _READ, dir_fd=tree.dir_fd(data.place))
+
+
+def find_data(tree: Tree, inode: Inode) -> DataPlace:
+    """Where the data of a metadata-only copy is; looked for now, if it is in a data-only layer and nobody wanted it before.
+
+    Raises:
+        OSError: ENOENT: no data-only layer has it.
+    """
+    data = inode.data
+    assert data is not None
+    if isinstance(data, DataPlace):
+        return data
+    inode.data = found = tree.metacopies.find(data)
+    if found.blocks != data.blocks:
+        tree.notices.append(StaleAttributes(inode.node))
+    return found
 
 
 def open_own(tree: Tree, inode: Inode, flags: int) -> int:

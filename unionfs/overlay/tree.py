@@ -6,8 +6,10 @@ import errno
 import logging
 import os
 
+from unionfs.filesystem import StaleAttributes
 from unionfs.linux.statfs import TMPFS_MAGIC, filesystem_type
 from unionfs.overlay import kinds
+from unionfs.overlay.data_layers import DataLayers
 from unionfs.overlay.fd_pool import FdPool
 from unionfs.overlay.index import Index
 from unionfs.overlay.ino_map import InoMap
@@ -32,7 +34,10 @@ class Tree:
         self.pool = FdPool(pool_limit)
         self.xattrs = PrivateXattrs(options.userxattr)
         self.nodes = NodeTable()
+        self.notices: list[StaleAttributes] = []
+        """See `unionfs.filesystem.Filesystem`."""
         self.lowers: list[Layer] = []
+        self.data_only: list[Layer] = []
         self.upper: Layer | None = None
         self._work: WorkDir | None = None
         self.index: Index | None = None
@@ -51,13 +56,16 @@ class Tree:
         """Inode numbers shown for upper files that were copied up in this mount and could not be given an origin, by their real
         one."""
         self.lower_stack = LowerStack(self.lowers, self.pool, self.xattrs, options.follows_redirects)
-        self.metacopies = Metacopies(self.lower_stack, self.pool, self.xattrs)
+        data_layers = DataLayers(self.data_only, self.pool)
+        self.metacopies = Metacopies(self.lower_stack, data_layers, self.pool, self.xattrs, options.follows_redirects)
         upper_root = self.upper.root if self.upper else None
         self.root = self.new_directory(upper_root, tuple(layer.root for layer in self.lowers))
 
     def _open_layers(self, stack: Stack) -> None:
         for index, path in enumerate(stack.lowers):
             self.lowers.append(open_lower(index, path))
+        for index, path in enumerate(stack.data):
+            self.data_only.append(open_lower(index, path, "data"))
         if stack.upper is not None and stack.work is not None:
             self.upper = open_upper(stack.upper)
             self._work = WorkDir(stack.work)
@@ -86,7 +94,7 @@ class Tree:
                 inode.copying.abandon()
                 inode.copying = None
         self.pool.close()
-        for layer in (*self.lowers, *([self.upper] if self.upper else ())):
+        for layer in (*self.lowers, *self.data_only, *([self.upper] if self.upper else ())):
             layer.close()
 
     @property
@@ -248,7 +256,7 @@ class Tree:
         place = directory.lowers[position]
         inode = Inode(self.nodes.new_id(), self.inos.shown(st.st_dev, st.st_ino), kind, place, name)
         self.nodes.add(inode)
-        if place.impure and kind == kinds.REG:
+        if kind == kinds.REG and self.metacopies.may_be(place):
             self._find_data(inode, directory, name, position)
         return inode
 

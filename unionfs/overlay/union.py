@@ -42,9 +42,9 @@ class Union:
         Raises:
             OSError: a directory of the stack cannot be opened, or the work directory cannot be emptied.
         """
-        self.notices: list[StaleAttributes] = []
         self.writable = stack.upper is not None
         self._tree = tree = Tree(stack, options, pool_limit)
+        self.notices: list[StaleAttributes] = tree.notices
         self._nodes = tree.nodes
         self._copy_up = CopyUp(tree, self.notices, options.fsync if tree.upper_is_durable else "volatile", options.metacopy)
         self._contents = Contents(tree, self._copy_up, options.fsync != "volatile")
@@ -242,7 +242,7 @@ class Union:
             "inodes": len(tree.nodes),
             "open_files": len(tree.pool),
             "open_files_limit": tree.pool.limit,
-            "layers": len(tree.lowers) + (tree.upper is not None),
+            "layers": len(tree.lowers) + len(tree.data_only) + (tree.upper is not None),
             "copy_ups": self._copy_up.count,
             "copied_up_bytes": self._copy_up.bytes,
         }
