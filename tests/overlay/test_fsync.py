@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.overlay.client import ROOT
+from tests.overlay.client import ROOT, Client, stack
 from tests.overlay.conftest import Open
 from unionfs.filesystem import SET_MODE, Blocking, Changes
-from unionfs.overlay import Options
+from unionfs.overlay import Options, Union
 from unionfs.overlay.tree import Tree
 
 STRICT = Options(fsync="strict")
@@ -140,3 +140,15 @@ def test_directory_removed_while_it_is_synced_leaves_no_trace(open_union: Open, 
     client.union.forget(node, 9)
     assert (tmp_path / "upper/d").is_char_device()
     assert [path for path in (tmp_path / "work/work").iterdir() if path.is_dir()] == []
+
+
+@pytest.mark.parametrize("metacopy", [False, True])
+def test_names_of_one_lower_file_stay_together_while_it_is_synced(tmp_path: Path, metacopy: bool) -> None:
+    layers = stack(tmp_path, {"a": b"lower", "d": None})
+    os.link(tmp_path / "lower0/a", tmp_path / "lower0/d/b")
+    client = Client(Union(layers, Options(fsync="strict", metacopy=metacopy, index="on")))
+    client.chmod("d/b", 0o600)
+    client.write("a", b"L")
+    assert (client.read("a"), client.read("d/b"), client.attr("a").nlink) == (b"Lower", b"Lower", 2)
+    assert client.attr("a").ino == client.attr("d/b").ino
+    client.union.close()
