@@ -209,6 +209,16 @@ def test_without_index_a_copied_up_name_is_a_file_of_its_own(mounts: Mounts) -> 
     assert client.attr("a").nlink == 1
 
 
+def test_explain_leads_from_a_lower_name_to_the_entry_of_the_index(mounts: Mounts, tmp_path: Path) -> None:
+    client = mounts.mount()
+    client.chmod("a", 0o600)
+    told = client.union.explain(b"b")
+    (entry,) = mounts.entries()
+    assert (told["layer"], told["real_path"], told["copied_up"]) == ("index", str(tmp_path / "work/index" / entry), True)
+    assert [hidden["real_path"] for hidden in told["hides"]] == [str(tmp_path / "lower0/b")]
+    assert client.union.explain(b"a")["layer"] == "upper"
+
+
 # -- what is refused ----------------------------------------------------------------------------------------------------------
 
 

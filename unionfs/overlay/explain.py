@@ -54,9 +54,17 @@ class Explain:
                 raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
             parent = inode
         found = tree.find(parent, names[-1])
+        places = self._places(parent, names[-1])
         if found is not None:
             looked_up.append(found[0])
-        return self._describe(b"/".join(names), found[0] if found else None, self._places(parent, names[-1]))
+            places[:0] = self._index_place(found[0], places)
+        return self._describe(b"/".join(names), found[0] if found else None, places)
+
+    def _index_place(self, inode: Inode, places: list[tuple[Layer, Path, int]]) -> list[tuple[Layer, Path, int]]:
+        """The entry of the index that a name leads to which is only in a lower layer; empty if it does not."""
+        if not inode.is_indexed or places[0][0].is_upper:
+            return []
+        return [(inode.place.layer, inode.place.path() / os.fsdecode(inode.place_name), inode.kind)]
 
     def _describe(self, path: bytes, inode: Inode | None, places: list[tuple[Layer, Path, int]]) -> dict[str, Any]:
         """``places``: what the layers have there, top first: layer, host path, type."""
