@@ -147,8 +147,17 @@ def test_what_would_make_another_union_is_refused_everywhere(option: str, dialec
 
 @pytest.mark.parametrize("dialect", ALL_DIALECTS)
 def test_off_is_accepted_for_features_that_are_missing(dialect: Dialect) -> None:
-    words = ["nfs_export=off,verity=off", "xattr_permissions=0,xino=auto,defaults"]
+    words = ["nfs_export=off,verity=off", "xattr_permissions=0,defaults"]
     assert parse_options(words, dialect) == parse_options([])
+
+
+@pytest.mark.parametrize("dialect", ALL_DIALECTS)
+def test_every_xino_of_the_kernel_is_accepted_and_nothing_else(dialect: Dialect) -> None:
+    for word in ("xino=on", "xino=off", "xino=auto"):
+        assert parse_options([word], dialect) == parse_options([])
+    assert refusal("xino=maybe", dialect) == "xino=maybe: bad value; write xino=on or xino=off or xino=auto"
+    assert refusal("xino", dialect).startswith("xino: bad value")
+    assert refusal("defaults=1", dialect) == "defaults=1: bad value; write defaults"
 
 
 @pytest.mark.parametrize(

@@ -122,8 +122,13 @@ _UNSUPPORTED: dict[str, tuple[frozenset[str | None], str]] = {
     "remount": (frozenset(), "a mounted union cannot be changed; unmount it and mount it anew"),
 }
 
-# Inode numbers are unique and stay the same in any case, which is all that xino=on promises.
-_ALWAYS_SO = frozenset({"defaults", "default_permissions", "xino"})
+# What holds in any mount, with the values that are accepted.  Inode numbers are unique, on one device and the same in every
+# mount, which is what xino=on promises; xino=off leaves open whether they are.
+_ALWAYS_SO: dict[str, tuple[str | None, ...]] = {
+    "defaults": (None,),
+    "default_permissions": (None,),
+    "xino": ("on", "off", "auto"),
+}
 
 # What fuse-overlayfs knows and what has no counterpart here, but changes nothing that a program could rely on.
 _TUNING = frozenset(
@@ -167,9 +172,18 @@ def _apply(options: Options, name: str, value: str | None, dialect: Dialect) -> 
         harmless, remedy = _UNSUPPORTED[name]
         if value not in harmless:
             raise OptionError(_as_written(name, value), "not supported", remedy)
+    elif name in _ALWAYS_SO:
+        _check_always_so(name, value)
     else:
-        return name in _ALWAYS_SO or _is_passed_over(name, dialect)
+        return _is_passed_over(name, dialect)
     return True
+
+
+def _check_always_so(name: str, value: str | None) -> None:
+    accepted = _ALWAYS_SO[name]
+    if value not in accepted:
+        words = [_as_written(name, each) for each in accepted]
+        raise OptionError(_as_written(name, value), "bad value", f"write {' or '.join(words)}")
 
 
 def _set_switch(options: Options, word: str, dialect: Dialect) -> None:

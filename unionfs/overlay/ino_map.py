@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 _DEVICE_SHIFT = 48
 _LARGEST_REAL = (1 << _DEVICE_SHIFT) - 1
 _LAST_DEVICE = 0xFFFE
@@ -11,13 +13,16 @@ _TABLED = 0xFFFF << _DEVICE_SHIFT
 class InoMap:
     """Maps (device, inode number) of real objects to inode numbers of the union.
 
-    The main filesystem's numbers stay as they are; those of others get the number of their filesystem in the upper 16 bits (as
+    The first filesystem's numbers stay as they are; those of others get the number of their filesystem in the upper 16 bits (as
     ``xino`` of OverlayFS does with the bits that are free).  Numbers too large for that get one from a table.
     """
 
-    def __init__(self, main_device: int) -> None:
-        """``main_device``: ``st_dev`` of the filesystem whose numbers are shown as they are."""
-        self._bits = {main_device: 0}
+    def __init__(self, devices: Iterable[int]) -> None:
+        """``devices``: ``st_dev`` of every layer, top first.  That order numbers the filesystems, not the order in which they are
+        met, so that the same layers show the same numbers in every mount; what else is met in them (subvolumes) comes after."""
+        self._bits: dict[int, int] = {}
+        for device in devices:
+            self._bits_of(device)
         self._table: dict[tuple[int, int], int] = {}
 
     def shown(self, device: int, ino: int) -> int:
@@ -26,7 +31,10 @@ class InoMap:
         if bits == 0 and ino <= _LARGEST_REAL:
             return ino
         if bits is None:
-            bits = self._bits[device] = min(len(self._bits), _LAST_DEVICE) << _DEVICE_SHIFT
+            bits = self._bits_of(device)
         if ino <= _LARGEST_REAL and bits < _LAST_DEVICE << _DEVICE_SHIFT:
             return bits | ino
         return self._table.setdefault((device, ino), _TABLED | len(self._table))
+
+    def _bits_of(self, device: int) -> int:
+        return self._bits.setdefault(device, min(len(self._bits), _LAST_DEVICE) << _DEVICE_SHIFT)

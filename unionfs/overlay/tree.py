@@ -50,8 +50,8 @@ class Tree:
             raise
         self._keeps_links = self.index is not None or self.upper is None
         """Whether all names of a lower file lead to one inode.  Without an index each may be copied up to a file of its own."""
-        top = self.upper or self.lowers[0]
-        self.inos = InoMap(os.fstat(top.root.fd).st_dev)
+        layers = [*([self.upper] if self.upper else ()), *self.lowers]
+        self.inos = InoMap(layer.device for layer in layers)
         self.copied_up_inos: dict[int, int] = {}
         """Inode numbers shown for upper files that were copied up in this mount and could not be given an origin, by their real
         one."""
