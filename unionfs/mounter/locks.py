@@ -8,15 +8,22 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from unionfs.mounter.errors import RefusedError
+from unionfs.mounter.registry import State, registered_mounts
+
+_PAUSE = 0.02
 
 
 @contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
+def locked(directory: Path, patience: float = 0) -> Iterator[None]:
     """Hold ``directory`` for this mount alone.
+
+    ``patience``: how many seconds to wait for a daemon that is about to end.  umount(8) does not wait for it, so whoever mounts
+    again right after would be refused for a mount that is not there any more.
 
     Raises:
         RefusedError: another mount has it.
@@ -24,15 +31,25 @@ def locked(directory: Path) -> Iterator[None]:
     """
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _lock(fd, directory)
+        _lock(fd, directory, time.monotonic() + patience)
         yield
     finally:
         os.close(fd)
 
 
-def _lock(fd: int, directory: Path) -> None:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        remedy = "unmount that one (unionfs ls shows them), or use another directory"
-        raise RefusedError(str(directory), "in use by another union", remedy) from None
+def _lock(fd: int, directory: Path, deadline: float) -> None:
+    while True:
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline or _has_mount(directory):
+                remedy = "unmount that one (unionfs ls shows them), or use another directory"
+                raise RefusedError(str(directory), "in use by another union", remedy) from None
+            time.sleep(_PAUSE)
+
+
+def _has_mount(directory: Path) -> bool:
+    return any(
+        str(directory) in (mount.record.upper, mount.record.work) and mount.state is not State.DETACHED
+        for mount in registered_mounts()
+    )

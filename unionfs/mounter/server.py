@@ -33,6 +33,9 @@ from unionfs.overlay import Stack, Union
 
 _log = logging.getLogger("unionfs.mounter")
 
+_PATIENCE = 3.0
+"""Seconds that a daemon whose mount is gone gets to close its files, before its upper counts as in use."""
+
 _FLAGS = {
     "nosuid": linux_mount.MS_NOSUID,
     "nodev": linux_mount.MS_NODEV,
@@ -63,9 +66,9 @@ def serve(request: MountRequest, log: Path | None, ready: Callable[[], None]) ->
     with contextlib.ExitStack() as resources:
         if checked.upper is not None and checked.work is not None:
             # The upper is locked before anything is done about its work directory: that may be another mount's.
-            resources.enter_context(locked(checked.upper))
+            resources.enter_context(locked(checked.upper, _PATIENCE))
             resources.enter_context(_work_directory(checked.work, own=request.work is None))
-            resources.enter_context(locked(checked.work))
+            resources.enter_context(locked(checked.work, _PATIENCE))
         registration = Registration()
         resources.callback(registration.remove)
         listener = control_server.listen(registration.directory)
