@@ -8,7 +8,7 @@ set -euo pipefail
 export LC_ALL=C.UTF-8
 
 # All features on: a directory that cannot be renamed, or a hard link that breaks, would fail in any suite.
-kernel_options=redirect_dir=on,index=on,xino=on
+features=redirect_dir=on,index=on,xino=on
 
 fail() {
     echo "${0##*/}: $1" >&2
@@ -39,16 +39,16 @@ begin() {
 
 unionfs_options() {
     case "$backend" in
-    direct) echo transport=direct,redirect_dir=on ;;
-    direct-cached) echo transport=direct,data_path=cached,redirect_dir=on ;;
-    pyfuse3) echo transport=pyfuse3,redirect_dir=on ;;
+    direct) echo "transport=direct,$features" ;;
+    direct-cached) echo "transport=direct,data_path=cached,$features" ;;
+    pyfuse3) echo "transport=pyfuse3,$features" ;;
     esac
 }
 
 mount_union() {
     case "$backend" in
     plain) ;;
-    kernel) mount -t overlay overlay -o "$kernel_options,lowerdir=$lower,upperdir=$upper,workdir=$work" "$merged" ;;
+    kernel) mount -t overlay overlay -o "$features,lowerdir=$lower,upperdir=$upper,workdir=$work" "$merged" ;;
     *) unionfs mount -l "$lower" -u "$upper" -w "$work" -o "$(unionfs_options)" "$merged" ;;
     esac
 }
