@@ -5,19 +5,30 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from .layers import Dir, File
 from .process import in_child
-from .syscalls import FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, fails_with, fallocate, opened
+from .syscalls import (
+    FALLOC_FL_COLLAPSE_RANGE,
+    FALLOC_FL_INSERT_RANGE,
+    FALLOC_FL_KEEP_SIZE,
+    FALLOC_FL_PUNCH_HOLE,
+    fails_with,
+    fallocate,
+    opened,
+)
 from .union import Union
 
 layers = pytest.mark.layers
 
 KIB = 1024
 MIB = 1 << 20
+FS_IOC_FIEMAP = 0xC020660B
 BLOCK = bytes(range(256)) * 16
 
 where = pytest.mark.parametrize(
@@ -135,6 +146,41 @@ def test_fallocate_reserves_and_punches(union: Union, where: str) -> None:
         else:
             with fails_with(errno.EOPNOTSUPP):
                 fallocate(fd, 0, 0, MIB)
+
+
+def outcome(change: Callable[[], object]) -> int:
+    """The errno that ``change`` fails with; 0 if it does not."""
+    try:
+        change()
+    except OSError as error:
+        return error.errno or -1
+    return 0
+
+
+@where
+@pytest.mark.parametrize("mode", [FALLOC_FL_COLLAPSE_RANGE, FALLOC_FL_INSERT_RANGE], ids=["collapse", "insert"])
+def test_ranges_are_taken_out_and_put_in_where_the_upper_can(union: Union, where: str, mode: int) -> None:
+    plain = union.mounted.work / f"{where}-{mode}"
+    results = []
+    for path in (plain, union.merged / "f"):
+        with opened(path, os.O_RDWR | os.O_CREAT) as fd:
+            os.pwrite(fd, BLOCK * 3, 0)
+            failure = outcome(lambda fd=fd: fallocate(fd, mode, len(BLOCK), len(BLOCK)))
+            results.append((failure, os.pread(fd, MIB, 0)))
+    plain.unlink()
+    assert results[1] == union.deviates("shifted-ranges", kernel=results[0], ours=(errno.EOPNOTSUPP, BLOCK * 3))
+
+
+@where
+def test_extents_are_told_where_the_filesystem_does(union: Union, where: str) -> None:
+    layer = union.lower if where == "lower" else union.upper
+
+    def fiemap(path: Path) -> int:
+        with opened(path, os.O_RDONLY) as fd:
+            return outcome(lambda: fcntl.ioctl(fd, FS_IOC_FIEMAP, struct.pack("=QQIIII", 0, MIB, 0, 0, 0, 0)))
+
+    unsupported = union.deviates("extents", kernel=fiemap(layer / "f"), ours=errno.EOPNOTSUPP)
+    assert fiemap(union.merged / "f") == unsupported
 
 
 @layers({"source": BLOCK * 64}, upper={"target": b""})
