@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounts import Backend, MountFailedError
+from tests.mounts import KERNEL, Backend, MountFailedError
 
-from .layers import WHITEOUT, Dir, File, Symlink, build
+from .layers import WHITEOUT, Dir, File, Symlink, Tree, build
 from .syscalls import fails_with
+from .tree import Snapshot, differences
 from .union import Layers, Mounted, Union
 
 layers = pytest.mark.layers
@@ -129,6 +130,59 @@ def test_names_made_and_removed_in_the_root(own_union: Union) -> None:
     assert own_union.has_whiteout("old")
     own_union.remount()
     assert own_union.names() == ["new"]
+
+
+@layers([{"d/f": b"lower", "d/g": b"g"}, {"d/deep": b"deep"}])
+def test_kernel_overlay_lies_on_it_and_leaves_it_alone(own_union: Union, tmp_path: Path) -> None:
+    """fuse-overlayfs 2.0 takes the last level of stacking with its passthrough, so that nothing may lie on it."""
+    (own_union.merged / "d/g").write_bytes(b"changed below")
+    before = Snapshot.of(own_union.merged)
+    upper, work, merged, other = (tmp_path / name for name in ("above-upper", "above-work", "above", "other"))
+    for directory in (upper, work, merged, other):
+        directory.mkdir()
+    KERNEL.mount([own_union.merged, other], upper, work, merged)
+    try:
+        assert {path.name: path.read_bytes() for path in (merged / "d").iterdir()} == {
+            "f": b"lower",
+            "g": b"changed below",
+            "deep": b"deep",
+        }
+        with (merged / "d/f").open("ab") as file:
+            file.write(b" and more")
+        (merged / "d/deep").unlink()
+        assert (merged / "d/f").read_bytes() == b"lower and more"
+        assert sorted(os.listdir(merged / "d")) == ["f", "g"]
+    finally:
+        KERNEL.umount(merged)
+    assert differences(before, Snapshot.of(own_union.merged)) == []
+
+
+LEFTOVERS: Tree = {
+    **{f"work/{name}": File(b"x" * 100_000, mode=0) for name in ("#1", "#2", "#4", "#5", "#a", "1", "2", "3", "4")},
+    "work/#3/file": b"x",
+    "work/#6": Symlink("/etc/passwd"),
+}
+
+
+@layers({"f": b"lower", "d/g": File(b"g", mode=0o600), "link": Symlink("f")})
+def test_what_a_crash_left_in_the_work_directory_gets_into_no_file(own_union: Union) -> None:
+    """fuse-overlayfs 2.0 goes on in files that it finds there, so that a copied-up one ends in what was in them."""
+    mounted = own_union.mounted
+    mounted.umount()
+    build(mounted.work, LEFTOVERS)
+    mounted.mount()
+    (own_union.merged / "f").chmod(0o640)
+    (own_union.merged / "d/g").open("ab").close()
+    os.utime(own_union.merged / "link", ns=(1, 1), follow_symlinks=False)
+    (own_union.merged / "new").write_bytes(b"new")
+    (own_union.merged / "made").mkdir()
+    assert (own_union.merged / "f").read_bytes() == b"lower"
+    assert (own_union.merged / "d/g").read_bytes() == b"g"
+    assert (own_union.merged / "new").read_bytes() == b"new"
+    assert (own_union.upper / "f").read_bytes() == b"lower"
+    assert (own_union.merged / "link").readlink() == Path("f")
+    assert own_union.names() == ["d", "f", "link", "made", "new"]
+    assert os.listdir(mounted.work / "work") == []
 
 
 @layers({"f": b"data"})

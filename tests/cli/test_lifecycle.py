@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.cli.conftest import BIN, TIMEOUT, Layers, Programs, make_layers, wait_until
 from tests.mounts import is_mounted
+from unionfs.linux.mount import MS_REMOUNT, mount
 from unionfs.mounter.processes import is_running, start_time, wait_for_end
 
 
@@ -189,6 +190,25 @@ def test_the_callers_umask_counts_not_that_of_whoever_mounted(programs: Programs
     finally:
         os.umask(previous)
     assert stat.S_IMODE((layers.merged / "new").stat().st_mode) == 0o664
+    programs.unionfs("umount", layers.merged)
+
+
+def test_daemon_forgets_what_the_kernel_forgets(programs: Programs, layers: Layers, transport: str) -> None:
+    for number in range(300):
+        (layers.base / f"d{number}").mkdir()
+        (layers.base / f"d{number}/f").touch()
+
+    def inodes() -> int:
+        count: int = json.loads(programs.unionfs("status", "--json", layers.merged))["union"]["inodes"]
+        return count
+
+    programs.unionfs("mount", "--transport", transport, *layers.arguments)
+    at_first = inodes()
+    assert sum(path.is_file() for path in layers.merged.rglob("f")) == 300
+    assert inodes() >= at_first + 600
+    # Makes the kernel drop all names of this filesystem that are not in use (reconfigure_super()).
+    mount(b"none", bytes(layers.merged), b"none", MS_REMOUNT, b"")
+    wait_until(lambda: inodes() <= at_first + 1)
     programs.unionfs("umount", layers.merged)
 
 
