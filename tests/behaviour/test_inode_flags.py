@@ -79,6 +79,25 @@ def test_other_form_shows_and_sets_the_same(union: Union, where: str) -> None:
         assert get_flags(union.merged / "x") & NODUMP
 
 
+def set_project(path: Path) -> object:
+    """Give ``path`` a project id; that and the extended flags from then on, or the errno of a filesystem without project ids."""
+    with opened(path, os.O_RDONLY) as fd:
+        xflags, extsize, extents, _, cow = struct.unpack("=5I8x", fcntl.ioctl(fd, FS_IOC_FSGETXATTR, bytes(28)))
+        try:
+            fcntl.ioctl(fd, FS_IOC_FSSETXATTR, struct.pack("=5I8x", xflags, extsize, extents, 42, cow))
+        except OSError as error:
+            return error.errno
+        return struct.unpack("=5I8x", fcntl.ioctl(fd, FS_IOC_FSGETXATTR, bytes(28)))
+
+
+@where
+def test_project_id_is_set_where_the_filesystem_has_them(union: Union, tmp_path: Path, where: str) -> None:
+    plain = tmp_path / "x"
+    plain.mkdir() if "directory" in where else plain.write_bytes(b"data")
+    if has_flags(union):
+        assert set_project(union.merged / "x") == set_project(plain)
+
+
 @layers({"f": b"data"})
 def test_only_the_owner_may_set_them(union: Union) -> None:
     if has_flags(union):
