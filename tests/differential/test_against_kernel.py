@@ -1,7 +1,8 @@
 """Random operations on a union of ours and on a kernel OverlayFS of the same layers must never be told apart.
 
-After every operation the outcome and the whole visible tree are compared; at the end the uppers are swapped: the kernel mounts
-ours, we mount the kernel's, and both show what the other showed before.  `unionfs check` finds nothing wrong in either.
+After every operation the outcome and the whole visible tree are compared.  Now and then, and at the end, the uppers are swapped:
+the kernel mounts ours, we mount the kernel's, both show what the other showed before, and go on from there.  `unionfs check`
+finds nothing wrong in either.
 
 How many operations: UNIONFS_RANDOM_OPERATIONS (default: what fits a run of the whole suite).  A failure prints how to replay it.
 """
@@ -16,11 +17,12 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from tests.behaviour.tree import Record, Snapshot, differences
-from tests.differential.operations import Operation, operations
-from tests.mounts import KERNEL, OURS, Backend
+from tests.differential.operations import Operation, Player, operations
+from tests.mounts import KERNEL, OURS, Backend, mounts_under, tear_down
 from unionfs.check import Directories, Outcome, check
 
 STEPS = 40
@@ -74,11 +76,14 @@ class World:
         for directory in (self.upper, self.work, self.merged):
             directory.mkdir(parents=True)
 
-    def mount(self, backend: Backend | None = None) -> None:
-        (backend or self.backend).mount(self._lowers, self.upper, self.work, self.merged, self._options)
+        self.player = Player(self.merged)
 
-    def umount(self, backend: Backend | None = None) -> None:
-        (backend or self.backend).umount(self.merged)
+    def mount(self) -> None:
+        self.backend.mount(self._lowers, self.upper, self.work, self.merged, self._options)
+
+    def umount(self) -> None:
+        self.player.let_go()
+        self.backend.umount(self.merged)
 
     def problems(self) -> list[Outcome]:
         """What `unionfs check` complains about."""
@@ -97,6 +102,18 @@ def _comparable(record: Record) -> Record:
     return replace(record, mtime_ns=mtime)
 
 
+def swap(one: World, other: World) -> None:
+    """Let each world be mounted by the backend of the other from here on."""
+    shown = [world.seen() for world in (one, other)]
+    for world in (one, other):
+        world.umount()
+        assert world.problems() == []
+    one.backend, other.backend = other.backend, one.backend
+    for world, before in zip((one, other), shown, strict=True):
+        world.mount()
+        assert differences(before, world.seen()) == [], f"{world.upper.parent.name} upper, mounted by {world.backend.name}"
+
+
 def machine(ours: Backend, options: tuple[str, ...]) -> type[RuleBasedStateMachine]:
     """The state machine for one backend of ours and one set of mount options."""
 
@@ -111,35 +128,28 @@ def machine(ours: Backend, options: tuple[str, ...]) -> type[RuleBasedStateMachi
             for world in self.worlds:
                 world.mount()
 
-        @rule(operation=operations())
-        def operate(self, operation: Operation) -> None:
-            theirs, mine = (operation.play(world.merged) for world in self.worlds)
-            assert mine == theirs, f"{operation}: {mine!r} instead of {theirs!r}"
-            theirs_seen, mine_seen = (world.seen() for world in self.worlds)
-            assert differences(theirs_seen, mine_seen) == []
+        @rule(operation=operations(), then=st.sampled_from(("go on",) * 99 + ("swap",)))
+        def operate(self, operation: Operation, then: str) -> None:
+            outcomes = {world.backend.name: operation.play(world.player) for world in self.worlds}
+            assert len(set(outcomes.values())) == 1, f"{operation}: {outcomes}"
+            assert differences(*(world.seen() for world in self.worlds)) == []
+            if then == "swap":
+                swap(*self.worlds)
 
         def teardown(self) -> None:
             try:
-                self.swap()
+                swap(*self.worlds)
+                for world in self.worlds:
+                    world.umount()
+                    assert world.problems() == []
+                for lower, before in zip(self.lowers, self.before, strict=True):
+                    assert differences(before, Snapshot.of(lower, exact=True)) == []
             finally:
+                for world in self.worlds:
+                    world.player.let_go()
+                for mount in mounts_under(self.top):
+                    tear_down(mount)
                 shutil.rmtree(self.top)
-
-        def swap(self) -> None:
-            kernel, mine = self.worlds
-            shown = [world.seen() for world in self.worlds]
-            for world in self.worlds:
-                world.umount()
-                assert world.problems() == []
-            for world, backend, before in ((mine, KERNEL, shown[1]), (kernel, ours, shown[0])):
-                world.mount(backend)
-                try:
-                    assert differences(before, world.seen()) == [], f"{world.upper.parent.name} upper, mounted by {backend.name}"
-                finally:
-                    world.umount(backend)
-                assert world.problems() == []
-            assert [
-                differences(old, Snapshot.of(lower, exact=True)) for old, lower in zip(self.before, self.lowers, strict=True)
-            ] == [[] for _ in self.lowers]
 
     return Differential
 
