@@ -163,4 +163,5 @@ def test_copy_up_makes_another_birth(union: Union) -> None:
     after = union.deviates("birth-time", kernel=birth(union.upper / "f"), ours=NO_BIRTH)
     assert birth(union.merged / "f") == after
     after = union.deviates("birth-time", kernel=birth(union.upper / "seen"), ours=NO_BIRTH)
-    assert birth(union.merged / "seen") == union.deviates("birth-over-copy-up", kernel=after, ours=before)
+    # Which of the two depends on whether the kernel had to forget the inode meanwhile.
+    assert birth(union.merged / "seen") in union.deviates("birth-over-copy-up", kernel={after}, ours={before, after})
