@@ -50,6 +50,12 @@ def test_demanded_passthrough_that_the_kernel_lacks_is_an_error_with_the_remedy(
         negotiate(offer(EVERYTHING & ~InitFlag.PASSTHROUGH), SessionSettings(data_path="passthrough"), True)
 
 
+def test_without_acl_the_kernel_does_not_heed_them_but_leaves_the_umask_to_us() -> None:
+    flags = negotiate(offer(), SessionSettings(acl=False), True).flags
+    assert InitFlag.POSIX_ACL not in flags
+    assert InitFlag.DONT_MASK in flags
+
+
 def test_only_what_the_kernel_offers_is_answered() -> None:
     offered = InitFlag.ASYNC_READ | InitFlag.POSIX_ACL
     assert negotiate(offer(offered), SessionSettings(), True).flags == offered

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from unionfs.linux.mount import mount, umount
-from unionfs.linux.mountinfo import Mount, read_mountinfo
+from unionfs.linux.mountinfo import Mount, mount_id, read_mountinfo
 
 
 def test_every_field_of_a_line_is_read(tmp_path: Path) -> None:
@@ -47,3 +47,10 @@ def test_real_mount_with_blanks_and_other_bytes_in_its_name_is_found(tmp_path: P
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="none"):
         read_mountinfo(tmp_path / "none")
+
+
+def test_mount_id_is_that_of_the_mount_a_path_leads_to() -> None:
+    mounts = {mount.mount_point: mount.id for mount in read_mountinfo()}
+    assert mount_id(Path("/proc/self/status")) == mounts[Path("/proc")]
+    with pytest.raises(FileNotFoundError):
+        mount_id(Path("/proc/self/missing"))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from unionfs.linux.mountinfo import read_mountinfo
-from unionfs.linux.namespaces import mount_namespace
+from unionfs.linux.namespaces import mount_namespace, overflow_ids
 
 _CHILD = """
 import sys
@@ -46,3 +46,7 @@ def test_process_that_does_not_exist_is_named() -> None:
     child.wait(60)
     with pytest.raises(FileNotFoundError, match=f"/proc/{child.pid}/ns/mnt"):
         mount_namespace(child.pid)
+
+
+def test_overflow_ids_are_those_of_the_kernel() -> None:
+    assert overflow_ids() == (65534, 65534)

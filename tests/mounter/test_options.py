@@ -128,12 +128,6 @@ def test_a_switch_with_a_value_is_refused() -> None:
 @pytest.mark.parametrize(
     "option",
     [
-        "uidmapping=:0:100000:65536",
-        "gidmapping=0:0:1",
-        "squash_to_root",
-        "squash_to_uid=0",
-        "squash_to_gid=0",
-        "xattr_permissions=2",
         "plugins=a.so",
         "nfs_export=on",
         "verity=require",
@@ -147,7 +141,7 @@ def test_what_would_make_another_union_is_refused_everywhere(option: str, dialec
 
 @pytest.mark.parametrize("dialect", ALL_DIALECTS)
 def test_off_is_accepted_for_features_that_are_missing(dialect: Dialect) -> None:
-    words = ["nfs_export=off,verity=off", "xattr_permissions=0,defaults"]
+    words = ["nfs_export=off,verity=off", "defaults"]
     assert parse_options(words, dialect) == parse_options([])
 
 
@@ -170,10 +164,12 @@ def test_tuning_of_fuse_overlayfs_passes_there_without_a_word_and_is_unknown_els
     assert "unknown option" in refusal(word, Dialect.MOUNT_HELPER)
 
 
-@pytest.mark.parametrize("word", ["static_nlink", "noacl", "noxattrs=1", "context=system_u", "no_such_thing"])
-def test_fuse_overlayfs_dialect_warns_of_what_it_ignores(word: str) -> None:
+@pytest.mark.parametrize("word", ["context=system_u", "no_such_thing", "uidmap=0:0:1", "idmap"])
+def test_unknown_option_is_a_warning_for_fuse_overlayfs_and_refused_elsewhere(word: str) -> None:
     options = parse_options([word], Dialect.FUSE_OVERLAYFS)
     assert options.warnings == [f"{word}: unknown option, ignored"]
+    assert refusal(word).startswith(f"{word}: unknown option; ")
+    assert refusal(word, Dialect.MOUNT_HELPER).startswith(f"{word}: unknown option; ")
 
 
 @pytest.mark.parametrize("word", ["noauto", "user", "_netdev", "nofail", "x-systemd.automount", "X-mount.mkdir", "comment=x"])

@@ -33,7 +33,6 @@ _ALWAYS = (
     | InitFlag.READDIRPLUS
     | InitFlag.READDIRPLUS_AUTO
     | InitFlag.PARALLEL_DIROPS
-    | InitFlag.POSIX_ACL
     | InitFlag.MAX_PAGES
     | InitFlag.CACHE_SYMLINKS
     | InitFlag.NO_OPENDIR_SUPPORT
@@ -84,7 +83,7 @@ def negotiate(offer: InitRequest, settings: SessionSettings, may_register_backin
             " use Linux 5.4 or newer"
         )
     passthrough = _use_passthrough(settings.data_path, bool(offer.flags & InitFlag.PASSTHROUGH), may_register_backing)
-    wanted = _ALWAYS | (_PASSTHROUGH if passthrough else _CACHED)
+    wanted = _ALWAYS | (_PASSTHROUGH if passthrough else _CACHED) | (InitFlag.POSIX_ACL if settings.acl else InitFlag(0))
     return Negotiated(
         minor=min(offer.minor, KERNEL_MINOR_VERSION),
         flags=wanted & offer.flags,

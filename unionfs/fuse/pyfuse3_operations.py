@@ -80,13 +80,13 @@ class Pyfuse3Operations(pyfuse3.Operations):
     """
 
     supports_dot_lookup = False
-    enable_acl = True
     # Not for us: a delayed write arrives after a chmod(2) that followed it, and would drop the set-id bits that this one set.
     enable_writeback_cache = False
 
     def __init__(self, filesystem: Filesystem, settings: SessionSettings, on_init: Callable[[], None]) -> None:
         """``on_init`` is called while INIT is being answered."""
         super().__init__()
+        self.enable_acl = settings.acl
         self.counters: dict[str, int] = {"errors": 0, "failures": 0, "blocking": 0}
         self.notices_waiting = trio.lowlevel.ParkingLot()
         """Unparked when the filesystem has notices for the kernel; they must go out after the reply."""

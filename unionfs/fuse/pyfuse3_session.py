@@ -91,7 +91,7 @@ class Pyfuse3Session:
         self.negotiated = {
             "transport": "pyfuse3",
             "libfuse": _libfuse_version(),
-            "flags": ["readdirplus", "posix_acl"],
+            "flags": ["readdirplus", *(["posix_acl"] if self._operations.enable_acl else [])],
             "data_path": "cached",
             "spin_us": 0,
             "stack_depth": 0,

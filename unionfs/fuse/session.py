@@ -36,6 +36,9 @@ class SessionSettings:
     """``max_stack_depth`` of passthrough, 1 or 2.  With 1 another stacking filesystem (OverlayFS) may use this mount as a layer;
     with 2 the layers may lie on one themselves.  The kernel's limit is 2 in all."""
 
+    acl: bool = True
+    """Whether the kernel heeds POSIX access control lists; if not, they are attributes without meaning."""
+
     entry_timeout: float = FOREVER
     """How long the kernel may trust a name it looked up.  Nobody else writes to the layers of a union, so for ever is right."""
 

@@ -37,6 +37,27 @@ def read_mountinfo(path: Path = Path("/proc/self/mountinfo")) -> list[Mount]:
     return [_parse_line(line) for line in path.read_bytes().splitlines()]
 
 
+def mount_id(path: Path) -> int:
+    """The `Mount.id` of the mount that ``path`` leads to.
+
+    Raises:
+        OSError: as open(2) with O_PATH.
+    """
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        return mount_id_of(fd)
+    finally:
+        os.close(fd)
+
+
+def mount_id_of(fd: int) -> int:
+    """The `Mount.id` of the mount that an open file is on."""
+    for line in Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines():
+        if line.startswith("mnt_id:"):  # proc_pid_fdinfo(5)
+            return int(line.split()[1])
+    raise LookupError("/proc/self/fdinfo has no mnt_id")
+
+
 def _parse_line(line: bytes) -> Mount:
     # Fields 1-6, any number of propagation tags, a lone "-", fields 8-10.  A space inside a field is escaped, so that splitting
     # is safe; a source may be empty.

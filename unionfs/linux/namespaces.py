@@ -1,9 +1,10 @@
-"""Mount namespaces: mount_namespaces(7)."""
+"""Namespaces: mount_namespaces(7), user_namespaces(7)."""
 
 from __future__ import annotations
 
 import os
 from ctypes import c_int
+from pathlib import Path
 
 from unionfs.linux.libc import last_error, libc
 from unionfs.linux.mount import MS_PRIVATE, MS_REC, mount
@@ -34,3 +35,13 @@ def mount_namespace(pid: int | None = None) -> tuple[int, int]:
     """
     found = os.stat(f"/proc/{'self' if pid is None else pid}/ns/mnt")
     return found.st_dev, found.st_ino
+
+
+def overflow_ids() -> tuple[int, int]:
+    """The uid and gid that stand for those that have no counterpart (user_namespaces(7)).
+
+    Raises:
+        OSError: /proc is not mounted.
+    """
+    uid, gid = (int(Path(f"/proc/sys/kernel/overflow{kind}").read_text()) for kind in ("uid", "gid"))
+    return uid, gid

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from unionfs.linux.mountinfo import Mount
+from unionfs.linux.mountinfo import Mount, mount_id_of
 
 Key = tuple[int, int] | tuple[int, PurePosixPath]
 """A directory by (device, inode number), and by (device, path inside the filesystem)."""
@@ -42,7 +42,7 @@ class Locator:
         """
         fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            mount_id = _mount_id(fd)
+            mount_id = mount_id_of(fd)
             status = os.fstat(fd)
         finally:
             os.close(fd)
@@ -64,10 +64,3 @@ class Locator:
         if mount is not None and path.is_relative_to(mount.mount_point):
             place = PurePosixPath(mount.root, path.relative_to(mount.mount_point))
             yield from ((mount.device, step) for step in (place, *place.parents))
-
-
-def _mount_id(fd: int) -> int:
-    for line in Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines():
-        if line.startswith("mnt_id:"):  # proc_pid_fdinfo(5)
-            return int(line.split()[1])
-    raise LookupError("/proc/self/fdinfo has no mnt_id")

@@ -2,7 +2,7 @@
 
 Three programs take options, each with customs of its own, the `Dialect`: ``unionfs mount`` is strict, ``fuse-unionfs`` passes
 over what fuse-overlayfs passes over, ``mount.unionfs`` accepts the words of fstab that are meant for mount(8).  What would make
-another union than the one asked for (an id mapping) is refused in all three: passing over it would show wrong owners.
+another union than the one asked for is refused in all three: passing over it would show other files, or break links.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 from unionfs.mounter.errors import OptionError
 from unionfs.mounter.option_syntax import split_lowers, split_options, unescape
+from unionfs.mounter.owner_options import parse_id, parse_mapping, parse_overrides
 
 TRANSPORTS = ("direct", "pyfuse3")
 DATA_PATHS = ("auto", "passthrough", "cached")
@@ -60,6 +61,11 @@ _SWITCHES: dict[str, tuple[str, bool]] = {
     "allow_root": ("allow_root", True),
     "volatile": ("volatile", True),
     "userxattr": ("userxattr", True),
+    "squash_to_root": ("squash_to_root", True),
+    **_pairs("acl"),
+    "noxattrs": ("noxattrs", True),
+    "static_nlink": ("static_nlink", True),
+    "ino32_t": ("ino32_t", True),
 }
 
 
@@ -103,21 +109,21 @@ _SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "redirect_dir": ("redirect_dir", _choice("on", "follow", "off", "nofollow")),
     "metacopy": ("metacopy", lambda value: _choice("on", "off")(value) == "on"),
     "index": ("index", _choice("on", "off")),
+    "uidmapping": ("uids", parse_mapping),
+    "gidmapping": ("gids", parse_mapping),
+    "squash_to_uid": ("squash_uid", parse_id),
+    "squash_to_gid": ("squash_gid", parse_id),
+    "xattr_permissions": ("overrides", parse_overrides),
+    "noxattrs": ("noxattrs", lambda value: _choice("0", "1")(value) == "1"),
     "fsname": ("source", unescape),
     "log": ("log", lambda value: Path(unescape(value))),
 }
 
-_NO_ID_MAPPING = "owners are not mapped yet; give the layers the right owners, or leave it out"
 _NO_FEATURE = "not supported yet; leave it out"
 
 # Options that would make another union: the values that ask for nothing, and the remedy for all others.
 _UNSUPPORTED: dict[str, tuple[frozenset[str | None], str]] = {
-    **{
-        name: (frozenset[str | None](), _NO_ID_MAPPING)
-        for name in ("uidmapping", "gidmapping", "squash_to_root", "squash_to_uid", "squash_to_gid")
-    },
-    "xattr_permissions": (frozenset({"0"}), "owners in extended attributes are not supported yet; leave it out"),
-    "plugins": (frozenset(), "layers from plug-ins are not supported; give directories"),
+    "plugins": (frozenset[str | None](), "layers from plug-ins are not supported; give directories"),
     **{name: (frozenset({"off"}), _NO_FEATURE) for name in ("nfs_export", "verity")},
     "remount": (frozenset(), "a mounted union cannot be changed; unmount it and mount it anew"),
 }

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from unionfs.linux.capabilities import CAP_SYS_ADMIN, has_capability, in_initial_user_namespace
 from unionfs.mounter.errors import OptionError
 from unionfs.mounter.options import Dialect, Options
-from unionfs.overlay.options import Fsync, RedirectDir, UseIndex
+from unionfs.overlay.options import Fsync, OwnerOptions, RedirectDir, UseIndex
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,9 @@ class MountRequest:
     ``flags`` are words of mount(8) that differ from the kernel's defaults (``nosuid``, ``noatime``, ``sync``; ``ro`` has its own
     field). ``timeout`` is how long the kernel may remember names and attributes, in seconds (None: for ever); ``spin_us`` the
     time in microseconds that the direct transport busy-waits for a next request (None: its own choice);
-    ``fsync``, ``redirect_dir``, ``userxattr``, ``metacopy`` and ``index`` as in `unionfs.overlay.options.Options`;
     ``marks_volatile``: with ``fsync`` volatile the work directory is marked, so that no later mount accepts it; ``log`` the file
-    for warnings (None: `unionfs.mounter.log.default_log`).
+    for warnings (None: `unionfs.mounter.log.default_log`).  ``fsync``, ``redirect_dir``, ``userxattr``, ``metacopy``, ``index``,
+    ``owners``, ``acl``, ``xattrs``, ``static_nlink`` and ``ino32`` are as in `unionfs.overlay.options.Options`.
     """
 
     mountpoint: Path
@@ -46,6 +47,11 @@ class MountRequest:
     userxattr: bool = False
     metacopy: bool = False
     index: UseIndex = "auto"
+    owners: OwnerOptions = field(default_factory=OwnerOptions)
+    acl: bool = True
+    xattrs: bool = True
+    static_nlink: bool = False
+    ino32: bool = False
     log: Path | None = None
     data: tuple[Path, ...] = ()
 
@@ -97,6 +103,11 @@ def build_request(
         fsync=fsync,
         # fuse-overlayfs makes no mark, and engines mount the same volatile layer again and again.
         marks_volatile=fsync == "volatile" and dialect is not Dialect.FUSE_OVERLAYFS,
+        owners=_owners(switches, settings, dialect),
+        acl=switches.get("acl", True),
+        xattrs=not (switches.get("noxattrs", False) or settings.pop("noxattrs", False)),
+        static_nlink=switches.get("static_nlink", False),
+        ino32=switches.get("ino32_t", False),
         **settings,
     )
 
@@ -127,6 +138,20 @@ def _refuse_contradictions(options: Options, *, has_upper: bool, dialect: Dialec
     # write.
     if dialect is Dialect.UNIONFS and switches.get("ro") is False and not has_upper:
         raise OptionError("rw", "contradicts a union without an upper", "add an upper (-u, upperdir), or leave rw out")
+
+
+def _owners(switches: dict[str, bool], settings: dict[str, Any], dialect: Dialect) -> OwnerOptions:
+    """Takes what it uses out of ``settings``."""
+    squash = 0 if switches.get("squash_to_root") else None
+    return OwnerOptions(
+        settings.pop("uids", ()),
+        settings.pop("gids", ()),
+        settings.pop("squash_uid", squash),
+        settings.pop("squash_gid", squash),
+        settings.pop("overrides", "none"),
+        # fuse-overlayfs always looks.  Elsewhere nobody shall become root by an attribute that whoever mounts knows nothing of.
+        detects_overrides=dialect is Dialect.FUSE_OVERLAYFS,
+    )
 
 
 def _default_redirect_dir(dialect: Dialect) -> RedirectDir:

@@ -75,7 +75,18 @@ def serve(request: MountRequest, log: Path | None, ready: Callable[[], None]) ->
         resources.callback(listener.close)
         union = Union(
             Stack(checked.lowers, checked.upper, checked.work, checked.data),
-            UnionOptions(checked.redirect_dir, checked.userxattr, checked.metacopy, checked.index, checked.fsync),
+            UnionOptions(
+                checked.redirect_dir,
+                checked.userxattr,
+                checked.metacopy,
+                checked.index,
+                checked.fsync,
+                checked.owners,
+                checked.acl,
+                checked.xattrs,
+                checked.static_nlink,
+                checked.ino32,
+            ),
         )
         resources.callback(union.close)
         # Before mounting, like everything that touches a path of the layers.
@@ -165,7 +176,7 @@ def _mounted(request: MountRequest) -> Iterator[tuple[int, int]]:
 
 
 def _open_session(fd: int, union: Union, request: MountRequest, depth: int) -> Session:
-    settings: dict[str, Any] = {"data_path": request.data_path}
+    settings: dict[str, Any] = {"data_path": request.data_path, "acl": union.has_acl}
     if request.spin_us is not None:
         settings["spin_us"] = request.spin_us
     settings["stack_depth"] = depth

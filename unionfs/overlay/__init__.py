@@ -4,9 +4,12 @@ Layout, from the bottom up:
 
 ``options``            what a user may choose.
 ``kinds``              types of directory entries.
+``id_map``             ids of owners, in the layers and as shown.
+``stat_override``      owners, modes and types in extended attributes.
 ``fd_pool``            which descriptors stay open.
 ``layer``              the stack, its layers, the real directories in them.
 ``private_xattrs``     the union's own extended attributes.
+``layer_owners``       which layers have owners in extended attributes, or mapped by their mount.
 ``listing``            real directories read and laid upon each other; whiteouts and opaque directories.
 ``listing_order``      stable offsets.
 ``origin``             where an upper object was copied up from.
@@ -20,6 +23,7 @@ Layout, from the bottom up:
 ``data_copy``          the slow part of a copy-up.
 ``tree``               the merged tree: what a name leads to.
 ``real_file``          descriptors of regular files.
+``ownership``          whose an object is and becomes.
 ``copy_up``            lower objects become upper ones.
 ``contents``           open, read, write, truncate, copy ranges, fsync.
 ``attributes``         stat, chmod, chown, utimes, extended attributes.
@@ -31,7 +35,7 @@ Layout, from the bottom up:
 """
 
 from unionfs.overlay.layer import Stack
-from unionfs.overlay.options import Options
+from unionfs.overlay.options import Options, OwnerOptions
 from unionfs.overlay.union import Union
 
-__all__ = ["Options", "Stack", "Union"]
+__all__ = ["Options", "OwnerOptions", "Stack", "Union"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from unionfs.filesystem import (
@@ -19,9 +20,10 @@ from unionfs.filesystem import (
 )
 from unionfs.linux.statx import birth_time
 from unionfs.linux.times import NOW, set_times
-from unionfs.overlay import kinds
+from unionfs.overlay import kinds, ownership
 from unionfs.overlay.contents import Contents
 from unionfs.overlay.copy_up import CopyUp
+from unionfs.overlay.id_map import ACL_PREFIX
 from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.tree import Tree
 
@@ -31,13 +33,17 @@ _BUT_KILL_SUIDGID = SET_MODE | SET_UID | SET_GID | SET_SIZE | SET_ATIME | SET_MT
 _TRUSTED = b"trusted."
 
 
-def attr_of(inode: Inode, st: os.stat_result) -> Attr:
-    """What the union shows of ``inode`` whose real object has the attributes ``st``."""
+def attr_of(tree: Tree, inode: Inode, st: os.stat_result) -> Attr:
+    """What the union shows of ``inode`` whose real object has the attributes ``st``.
+
+    Raises:
+        OSError: EINVAL: the owner that a layer keeps in an extended attribute is malformed.
+    """
     nlink = st.st_nlink
     if inode.kind == kinds.DIR:
         if inode.orphan_fd >= 0 or not (inode.names or inode.node == 1):
             nlink = 0
-        elif isinstance(inode, Directory) and inode.is_merged:
+        elif tree.static_nlink or (isinstance(inode, Directory) and inode.is_merged):
             # Counting the subdirectories would mean reading all of it; 1 tells find(1) and others that it is not counted (as
             # OverlayFS).
             nlink = 1
@@ -46,6 +52,10 @@ def attr_of(inode: Inode, st: os.stat_result) -> Attr:
     elif inode.links is not None:
         nlink += inode.links.offset
     atime, mtime, ctime = st.st_atime_ns, st.st_mtime_ns, st.st_ctime_ns
+    if tree.ids is None:
+        mode, uid, gid, rdev = st.st_mode, st.st_uid, st.st_gid, st.st_rdev
+    else:
+        uid, gid, mode, rdev, _ = ownership.shown(tree, inode, st)
     return Attr(
         inode.ino,
         st.st_size,
@@ -56,11 +66,11 @@ def attr_of(inode: Inode, st: os.stat_result) -> Attr:
         atime % _SECOND,
         mtime % _SECOND,
         ctime % _SECOND,
-        st.st_mode,
+        mode,
         nlink,
-        st.st_uid,
-        st.st_gid,
-        st.st_rdev & 0xFFFFFFFF,
+        uid,
+        gid,
+        rdev & 0xFFFFFFFF,
         _BLKSIZE,
         0,
     )
@@ -69,7 +79,9 @@ def attr_of(inode: Inode, st: os.stat_result) -> Attr:
 class Attributes:
     """Changes attributes of one union's objects."""
 
-    def __init__(self, tree: Tree, copy_up: CopyUp, contents: Contents) -> None:
+    def __init__(self, tree: Tree, copy_up: CopyUp, contents: Contents, has_xattrs: bool = True) -> None:
+        """``has_xattrs``: false: there are no extended attributes for users."""
+        self._has_xattrs = has_xattrs
         self._tree = tree
         self._copy_up = copy_up
         self._contents = contents
@@ -83,12 +95,12 @@ class Attributes:
         if valid & (SET_UID | SET_GID) or not valid & _BUT_KILL_SUIDGID:
             self._chown(inode, changes)
         if valid & SET_MODE and inode.kind != kinds.LNK:
-            os.chmod(self._tree.path(inode), changes.mode & 0o7777)
+            ownership.chmod(self._tree, inode, changes.mode)
         elif valid & SET_KILL_SUIDGID and inode.kind == kinds.REG:
             self._contents.kill_suidgid(inode)
         if valid & (SET_ATIME | SET_MTIME):
             self._utime(inode, changes)
-        return attr_of(inode, self._tree.stat(inode))
+        return attr_of(self._tree, inode, self._tree.stat(inode))
 
     def birth_time(self, inode: Inode) -> int | None:
         """See `unionfs.filesystem.Filesystem.birth_time`."""
@@ -97,7 +109,7 @@ class Attributes:
     def _chown(self, inode: Inode, changes: Changes) -> None:
         uid = changes.uid if changes.valid & SET_UID else -1
         gid = changes.gid if changes.valid & SET_GID else -1
-        os.chown(self._tree.path(inode), uid, gid, follow_symlinks=self._follows(inode))
+        ownership.chown(self._tree, inode, uid, gid)
 
     def _utime(self, inode: Inode, changes: Changes) -> None:
         valid = changes.valid
@@ -117,24 +129,57 @@ class Attributes:
 
     def getxattr(self, inode: Inode, name: bytes) -> bytes:
         """Value of an extended attribute."""
-        return os.getxattr(self._tree.path(inode), self._tree.xattrs.stored_name(name), follow_symlinks=self._follows(inode))
+        stored = self._stored_name(inode, name)
+        if stored is None:
+            raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
+        value = os.getxattr(self._tree.path(inode), stored, follow_symlinks=self._follows(inode))
+        ids = self._tree.ids
+        if ids is None or not name.startswith(ACL_PREFIX):
+            return value
+        return ids.shown_acl(ownership.stored_acl(self._tree, inode, value))
 
     def setxattr(self, inode: Inode, name: bytes, value: bytes, flags: int) -> None:
         """Set one, after a copy-up if need be."""
-        name = self._tree.xattrs.stored_name(name)
+        self._writable_name(inode, name)
         inode = self._copy_up.copy_up_metadata(inode)
-        os.setxattr(self._tree.path(inode), name, value, flags, follow_symlinks=self._follows(inode))
+        ids = self._tree.ids
+        if ids is not None and name.startswith(ACL_PREFIX):
+            value = ids.stored_acl(value)
+        # Asked for again: the layer may be another one now.
+        stored = self._writable_name(inode, name)
+        os.setxattr(self._tree.path(inode), stored, value, flags, follow_symlinks=self._follows(inode))
 
     def listxattr(self, inode: Inode, privileged: bool) -> list[bytes]:
         """The names; ``trusted.`` ones only for the privileged, as the kernel's own filesystems do."""
+        self._check_has_xattrs()
         names = os.listxattr(self._tree.path(inode), follow_symlinks=self._follows(inode))
         shown = self._tree.xattrs.shown_names(map(os.fsencode, names))
+        if self._tree.has_overrides:
+            shown = ownership.shown_xattrs(self._tree, inode, shown)
         return shown if privileged else [name for name in shown if not name.startswith(_TRUSTED)]
 
     def removexattr(self, inode: Inode, name: bytes) -> None:
         """Remove one; an object that has it not is not copied up for it."""
-        name = self._tree.xattrs.stored_name(name)
+        stored = self._writable_name(inode, name)
         if not inode.is_upper:
-            os.getxattr(self._tree.path(inode), name, follow_symlinks=self._follows(inode))
+            os.getxattr(self._tree.path(inode), stored, follow_symlinks=self._follows(inode))
             inode = self._copy_up.copy_up_metadata(inode)
-        os.removexattr(self._tree.path(inode), name, follow_symlinks=self._follows(inode))
+            stored = self._writable_name(inode, name)
+        os.removexattr(self._tree.path(inode), stored, follow_symlinks=self._follows(inode))
+
+    def _stored_name(self, inode: Inode, name: bytes) -> bytes | None:
+        """The name under which the layer has what users call ``name``; None for what is none of theirs."""
+        self._check_has_xattrs()
+        name = self._tree.xattrs.stored_name(name)
+        return ownership.stored_xattr(self._tree, inode, name) if self._tree.has_overrides else name
+
+    def _writable_name(self, inode: Inode, name: bytes) -> bytes:
+        stored = self._stored_name(inode, name)
+        if stored is None:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        return stored
+
+    def _check_has_xattrs(self) -> None:
+        if not self._has_xattrs:
+            # Users get EOPNOTSUPP; for the kernel it means not to ask again.
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from typing import NoReturn
 
 from unionfs.filesystem import Blocking, Opened
 from unionfs.linux.allocate import fallocate
-from unionfs.overlay import kinds
+from unionfs.overlay import kinds, ownership
 from unionfs.overlay.copy_up import CopyUp
 from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.real_file import find_data, open_own, read_fd, write_fd
@@ -85,12 +84,10 @@ class Contents:
 
     def kill_suidgid(self, inode: Inode) -> None:
         """Drop the set-id bits, as the kernel does when somebody without CAP_FSETID writes (setattr_should_drop_suidgid)."""
-        mode = self._tree.stat(inode).st_mode
-        kept = mode & ~stat.S_ISUID
-        if mode & stat.S_IXGRP:
-            kept &= ~stat.S_ISGID
+        mode = ownership.stored(self._tree, inode, self._tree.stat(inode)).mode
+        kept = ownership.without_set_ids(mode)
         if kept != mode:
-            os.chmod(self._tree.path(inode), stat.S_IMODE(kept))
+            ownership.chmod(self._tree, inode, kept)
 
     def truncate(self, inode: Inode, size: int) -> Inode:
         """Set the length of a file; the inode that stands for it from now on."""

@@ -17,10 +17,11 @@ from enum import Enum
 from typing import NamedTuple
 
 from unionfs.filesystem import Blocking, StaleAttributes
-from unionfs.overlay import kinds
+from unionfs.overlay import kinds, ownership
 from unionfs.overlay.data_copy import DataCopy, InPlaceCopy, Settling, StagedWork
 from unionfs.overlay.data_place import DataPlace
 from unionfs.overlay.fd_pool import close
+from unionfs.overlay.id_map import ACL_PREFIX
 from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.layer import RealDir
 from unionfs.overlay.listing import RealName
@@ -35,7 +36,7 @@ _log = logging.getLogger("unionfs.overlay")
 _QUICK = 128 << 10
 """Bytes that are copied faster than two threads change places."""
 
-_VITAL_XATTRS = (b"security.", b"system.posix_acl_")
+_VITAL_XATTRS = (b"security.", ACL_PREFIX)
 
 
 class CopyUp:
@@ -208,7 +209,7 @@ class CopyUp:
         staged = tree.work.make_directory()
         try:
             target = b"/proc/self/fd/%d" % staged.fd
-            copy_metadata(tree, tree.path(directory), target, st, is_open=True)
+            copy_metadata(tree, directory, target, st, is_open=True)
             tree.xattrs.set_origin(target, tree.origins.of(tree.dir_fd(directory.lowers[0]), b"", st.st_dev), follow=True)
         except OSError:
             staged.drop()
@@ -254,7 +255,7 @@ class CopyUp:
             if extent is _Extent.METADATA:
                 os.ftruncate(staged.fd, st.st_size)
                 self._tree.xattrs.set_metacopy(path)
-            copy_metadata(self._tree, self._tree.path(inode), path, st, is_open=True)
+            copy_metadata(self._tree, inode, path, st, is_open=True)
             if target is not None:
                 self._set_origin(inode, target, path, st, is_open=True)
             return staged
@@ -347,7 +348,7 @@ class CopyUp:
             else:
                 os.mknod(staged, stat.S_IFMT(st.st_mode) | 0o600, st.st_rdev, dir_fd=work.fd)
             path = b"/proc/self/fd/%d/%s" % (work.fd, staged)
-            copy_metadata(tree, tree.path(inode), path, st)
+            copy_metadata(tree, inode, path, st)
             if target is None:
                 inode.orphan_fd = os.open(staged, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=work.fd)
                 return os.fstat(inode.orphan_fd)
@@ -447,16 +448,18 @@ class _Extent(Enum):
     METADATA = "metadata"
 
 
-def copy_metadata(tree: Tree, source: bytes, target: bytes, st: os.stat_result, is_open: bool = False) -> None:
-    """Give ``target`` owner, extended attributes, mode and times; ``is_open``: it is the path of an open file in /proc."""
-    os.chown(target, st.st_uid, st.st_gid, follow_symlinks=is_open)
-    _copy_xattrs(tree, source, target, is_open)
-    if not stat.S_ISLNK(st.st_mode):
-        os.chmod(target, stat.S_IMODE(st.st_mode))
+def copy_metadata(tree: Tree, inode: Inode, target: bytes, st: os.stat_result, is_open: bool = False) -> None:
+    """Give ``target`` owner, extended attributes, mode and times of ``inode``, whose real ones are ``st``; ``is_open``:
+    it is the path of an open file in /proc."""
+    source = ownership.stored(tree, inode, st)
+    is_owned = ownership.copy_owner(tree, source, target, st, is_open)
+    _copy_xattrs(tree, inode, target, st, is_open)
+    ownership.copy_mode(tree, source, target, st, is_open, is_owned)
     os.utime(target, ns=(st.st_atime_ns, st.st_mtime_ns), follow_symlinks=is_open)
 
 
-def _copy_xattrs(tree: Tree, source: bytes, target: bytes, follow_target: bool) -> None:
+def _copy_xattrs(tree: Tree, inode: Inode, target: bytes, st: os.stat_result, follow_target: bool) -> None:
+    source = tree.path(inode)
     try:
         names = [os.fsencode(name) for name in os.listxattr(source, follow_symlinks=False)]
     except OSError as error:
@@ -464,12 +467,15 @@ def _copy_xattrs(tree: Tree, source: bytes, target: bytes, follow_target: bool) 
             return
         raise
     for name in names:
-        if tree.xattrs.is_private(name):
+        copied = None if tree.xattrs.is_private(name) else ownership.copied_xattr(tree, inode, st, name)
+        if copied is None:
             continue
         value = os.getxattr(source, name, follow_symlinks=False)
+        if name.startswith(ACL_PREFIX):
+            value = ownership.stored_acl(tree, inode, value)
         try:
-            os.setxattr(target, name, value, follow_symlinks=follow_target)
+            os.setxattr(target, copied, value, follow_symlinks=follow_target)
         except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EPERM) or name.startswith(_VITAL_XATTRS):
+            if error.errno not in (errno.EOPNOTSUPP, errno.EPERM) or copied.startswith(_VITAL_XATTRS):
                 raise
             _log.info("%s: extended attribute %r was not copied up: %s", source, name, error.strerror)

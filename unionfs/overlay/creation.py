@@ -16,6 +16,7 @@ from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.layer import RealDir
 from unionfs.overlay.listing import DOT_WHITEOUT, RealName, kind_of
 from unionfs.overlay.lower_stack import redirect_for
+from unionfs.overlay.ownership import own_new
 from unionfs.overlay.tree import Tree
 
 Make = Callable[[int, bytes], None]
@@ -66,7 +67,7 @@ class Creation:
         upper_fd = tree.dir_fd(upper)
         fd = os.open(b".", _CREATE_UNNAMED, stat.S_IMODE(mode), dir_fd=upper_fd)
         try:
-            st = _own(upper_fd, fd_path(fd), caller, upper_fd, follow=True)
+            st = own_new(tree, parent, upper_fd, fd_path(fd), caller, upper_fd, follow=True)
             orphan_fd = os.open(fd_path(fd), os.O_PATH | os.O_CLOEXEC)
         except OSError:
             os.close(fd)
@@ -143,11 +144,11 @@ class Creation:
         self._take_umask(caller)
         upper_fd = tree.dir_fd(upper)
         if tree.has_whiteout(parent, name):
-            st = self._make_over_whiteout(upper_fd, name, make, caller, mode)
+            st = self._make_over_whiteout(parent, upper_fd, name, make, caller, mode)
         else:
             make(upper_fd, name)
             try:
-                st = _own(upper_fd, name, caller, upper_fd)
+                st = own_new(tree, parent, upper_fd, name, caller, upper_fd)
             except OSError:
                 _remove(name, upper_fd, stat.S_ISDIR(mode))
                 raise
@@ -159,11 +160,13 @@ class Creation:
             os.umask(caller.umask)
             self._umask = caller.umask
 
-    def _make_over_whiteout(self, upper_fd: int, name: bytes, make: Make, caller: Caller, mode: int) -> os.stat_result:
+    def _make_over_whiteout(
+        self, parent: Directory, upper_fd: int, name: bytes, make: Make, caller: Caller, mode: int
+    ) -> os.stat_result:
         work = self._tree.work
         with work.staged(work.new_name()) as staged, work.cradle(upper_fd) as cradle_fd:
             make(cradle_fd, staged)
-            st = _own(cradle_fd, staged, caller, upper_fd)
+            st = own_new(self._tree, parent, cradle_fd, staged, caller, upper_fd)
             if stat.S_ISDIR(mode):
                 self._tree.xattrs.make_opaque(b"/proc/self/fd/%d/%s" % (cradle_fd, staged))
                 # Only an exchange puts a directory where something else is; the whiteout goes with the staged name.
@@ -206,23 +209,6 @@ def _enter(parent: Directory, name: bytes, real: RealName) -> None:
     parent.upper_names[name] = real
     if parent.order is not None:
         parent.order.add(name)
-
-
-def _own(dir_fd: int, name: bytes, caller: Caller, parent_fd: int, follow: bool = False) -> os.stat_result:
-    """Give what was just made to the caller; its attributes after that.  ``follow``: ``name`` is the path of an open file in
-    /proc."""
-    st = os.stat(name, dir_fd=dir_fd, follow_symlinks=follow)
-    gid = caller.gid
-    if st.st_gid != gid:
-        parent = os.fstat(parent_fd)
-        if parent.st_mode & stat.S_ISGID:
-            gid = parent.st_gid
-    if (st.st_uid, st.st_gid) == (caller.uid, gid):
-        return st
-    os.chown(name, caller.uid, gid, dir_fd=dir_fd, follow_symlinks=follow)
-    if st.st_mode & (stat.S_ISUID | stat.S_ISGID) and not stat.S_ISDIR(st.st_mode):
-        os.chmod(name, stat.S_IMODE(st.st_mode), dir_fd=dir_fd)
-    return os.stat(name, dir_fd=dir_fd, follow_symlinks=follow)
 
 
 def _remove(name: bytes, dir_fd: int, is_directory: bool) -> None:

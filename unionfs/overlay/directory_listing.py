@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 
-from unionfs.filesystem import DirRow, Entry
+from unionfs.filesystem import Attr, DirRow, Entry
 from unionfs.overlay import kinds
 from unionfs.overlay.attributes import attr_of
-from unionfs.overlay.inode import Directory
+from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.listing_order import ListingOrder
 from unionfs.overlay.tree import Tree
 
@@ -22,7 +24,8 @@ class DirectoryListing:
         self._tree = tree
 
     def readdir(self, directory: Directory, offset: int) -> Iterator[DirRow]:
-        """Rows without entries: no object is looked at but those that are known already."""
+        """Rows without entries: no object is looked at but those that are known already.  So the type of a file is left open
+        where an attribute may make it pass for a device."""
         yield from self._dots(directory, offset)
         tree = self._tree
         order = self._order(directory, offset)
@@ -33,6 +36,8 @@ class DirectoryListing:
                 continue
             child = children.get(name)
             ino = child.ino if child is not None else self._ino(directory, name)
+            if kind == kinds.REG and tree.has_overrides:
+                kind = kinds.UNKNOWN
             yield DirRow(name, ino, kind, after, None)
 
     def readdirplus(self, directory: Directory, offset: int) -> Iterator[DirRow]:
@@ -45,8 +50,21 @@ class DirectoryListing:
             if found is None:
                 continue
             inode, st = found
+            attr = self._attr(inode, st)
+            if attr is None:
+                yield DirRow(name, inode.ino, kinds.UNKNOWN, after, None)
+                continue
             inode.nlookup += 1
-            yield DirRow(name, inode.ino, inode.kind, after, Entry(inode.node, attr_of(inode, st)))
+            yield DirRow(name, inode.ino, attr.mode >> 12, after, Entry(inode.node, attr))
+
+    def _attr(self, inode: Inode, st: os.stat_result) -> Attr | None:
+        try:
+            return attr_of(self._tree, inode, st)
+        except OSError as error:
+            # One object whose owner cannot be read must not make the whole directory unreadable; a lookup says what is wrong.
+            if error.errno != errno.EINVAL:
+                raise
+            return None
 
     def _dots(self, directory: Directory, offset: int) -> Iterator[DirRow]:
         if offset == 0:

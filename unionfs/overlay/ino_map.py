@@ -8,6 +8,8 @@ _DEVICE_SHIFT = 48
 _LARGEST_REAL = (1 << _DEVICE_SHIFT) - 1
 _LAST_DEVICE = 0xFFFE
 _TABLED = 0xFFFF << _DEVICE_SHIFT
+_SHORTENED = 0xF0000000
+_SHORTENED_COUNT = (1 << 32) - _SHORTENED
 
 
 class InoMap:
@@ -38,3 +40,18 @@ class InoMap:
 
     def _bits_of(self, device: int) -> int:
         return self._bits.setdefault(device, min(len(self._bits), _LAST_DEVICE) << _DEVICE_SHIFT)
+
+
+class ShortInoMap(InoMap):
+    """The same in 32 bits, for programs that have no room for more (``ino32_t`` of fuse-overlayfs, which just cuts them off, so
+    that two objects may get one number).  What is too large gets a number that is good for this mount only."""
+
+    def __init__(self, devices: Iterable[int]) -> None:
+        super().__init__(devices)
+        self._shortened: dict[int, int] = {}
+
+    def shown(self, device: int, ino: int) -> int:
+        long = super().shown(device, ino)
+        if long < _SHORTENED:
+            return long
+        return self._shortened.setdefault(long, _SHORTENED + len(self._shortened) % _SHORTENED_COUNT)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+UNKNOWN = 0
+"""Only in listings: whoever wants to know must ask stat(2)."""
 FIFO = 1
 CHR = 2
 DIR = 4

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from unionfs.linux.mount import clone_private
 from unionfs.overlay.fd_pool import FdPool, close
+from unionfs.overlay.stat_override import StatOverride
 
 _log = logging.getLogger("unionfs.overlay")
 
@@ -30,7 +31,7 @@ class Stack:
 class Layer:
     """One directory of the stack, held open."""
 
-    __slots__ = ("_mount_fd", "device", "is_upper", "label", "path", "root")
+    __slots__ = ("_mount_fd", "device", "is_idmapped", "is_upper", "label", "override", "path", "root")
 
     def __init__(self, label: str, path: Path, root_fd: int, is_upper: bool, mount_fd: int = -1) -> None:
         """``mount_fd``: what keeps the layer's private mount alive, if it has one."""
@@ -39,6 +40,10 @@ class Layer:
         self.device = os.fstat(root_fd).st_dev
         self.is_upper = is_upper
         self.root = RealDir(self, None, b"", root_fd)
+        self.override: StatOverride | None = None
+        """The attribute that has the owners of its objects; None: the real ones count."""
+        self.is_idmapped = False
+        """Whether its mount has mapped the real owners already."""
         self._mount_fd = mount_fd
 
     def close(self) -> None:

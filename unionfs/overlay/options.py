@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+from unionfs.overlay.id_map import IdRange
 
 RedirectDir = Literal["on", "follow", "off", "nofollow"]
 UseIndex = Literal["on", "auto", "off"]
 Fsync = Literal["auto", "strict", "volatile"]
+Overrides = Literal["none", "privileged", "containers"]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerOptions:
+    """Whose the objects of a union are.  Meanings are those of the mount options of fuse-overlayfs.
+
+    Attributes:
+        uids, gids: which ids of the layers are shown as which (``uidmapping``, ``gidmapping``); none: as they are.
+        squash_uid, squash_gid: what all owners are shown as; None: as what they are.
+        overrides: which extended attribute of the upper layer has owner and mode instead of the real ones
+            (``xattr_permissions``): ``privileged``, ``containers``; ``none``: no one, unless ``detects_overrides``.
+        detects_overrides: whether layers whose root directory has such an attribute are used in that way, as they always are with
+            an attribute in the upper layer.
+    """
+
+    uids: tuple[IdRange, ...] = ()
+    gids: tuple[IdRange, ...] = ()
+    squash_uid: int | None = None
+    squash_gid: int | None = None
+    overrides: Overrides = "none"
+    detects_overrides: bool = False
+
+    @property
+    def maps_ids(self) -> bool:
+        """Whether any owner is shown as another."""
+        return bool(self.uids or self.gids) or self.squash_uid is not None or self.squash_gid is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +55,11 @@ class Options:
         fsync: ``auto``: the data of a file is made durable before its copy-up is complete, and whatever fsync(2) asks for;
             ``strict``: so are the metadata of files and directories that are copied up; ``volatile``: nothing is, and a power cut
             may cost what was written.
+        owners: see there.
+        acl: false (``noacl``): the kernel does not heed access control lists; they are attributes as any other.
+        xattrs: false (``noxattrs``): users see no extended attributes and set none.
+        static_nlink: all directories have one link, whatever their filesystem counts.
+        ino32: inode numbers fit in 32 bits.
     """
 
     redirect_dir: RedirectDir = "on"
@@ -33,6 +67,11 @@ class Options:
     metacopy: bool = False
     index: UseIndex = "off"
     fsync: Fsync = "auto"
+    owners: OwnerOptions = field(default_factory=OwnerOptions)
+    acl: bool = True
+    xattrs: bool = True
+    static_nlink: bool = False
+    ino32: bool = False
 
     def __post_init__(self) -> None:
         if self.metacopy and not self.writes_redirects:

@@ -146,7 +146,7 @@ class Rename:
             os.mkdir(staged, 0o700, dir_fd=work.fd)
             path = b"/proc/self/fd/%d/%s" % (work.fd, staged)
             # A crash after the exchange leaves this one in view, so it must look like the one it replaces.
-            copy_metadata(self._tree, self._tree.path(directory), path, self._tree.stat(directory))
+            copy_metadata(self._tree, directory, path, self._tree.stat(directory))
             self._tree.xattrs.make_opaque(path)
             renameat2(work.fd, staged, parent_fd, name, RENAME_EXCHANGE)
         close(directory.upper)

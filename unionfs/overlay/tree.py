@@ -12,9 +12,10 @@ from unionfs.overlay import kinds
 from unionfs.overlay.data_layers import DataLayers
 from unionfs.overlay.fd_pool import FdPool
 from unionfs.overlay.index import Index
-from unionfs.overlay.ino_map import InoMap
+from unionfs.overlay.ino_map import InoMap, ShortInoMap
 from unionfs.overlay.inode import Directory, Inode, LowerLinks
 from unionfs.overlay.layer import Layer, RealDir, Stack, open_lower, open_upper
+from unionfs.overlay.layer_owners import choose_owners
 from unionfs.overlay.listing import DOT_OPAQUE, DOT_WHITEOUT, RealName, dot_whiteouts, merge, read_names
 from unionfs.overlay.lower_stack import LowerStack
 from unionfs.overlay.metacopy import Metacopies
@@ -43,15 +44,18 @@ class Tree:
         self.index: Index | None = None
         try:
             self._open_layers(stack)
+            # Whether any layer has owners in extended attributes; how owners are shown (None: as they really are).
+            self.has_overrides, self.ids = choose_owners(self.upper, self.lowers, options.owners)
             self.origins = Origins(self.lowers, self.upper)
             self._open_index(stack, options)
         except OSError:
             self.close()
             raise
+        self.static_nlink = options.static_nlink
         self._keeps_links = self.index is not None or self.upper is None
         """Whether all names of a lower file lead to one inode.  Without an index each may be copied up to a file of its own."""
         layers = [*([self.upper] if self.upper else ()), *self.lowers]
-        self.inos = InoMap(layer.device for layer in layers)
+        self.inos = (ShortInoMap if options.ino32 else InoMap)(layer.device for layer in layers)
         self.copied_up_inos: dict[int, int] = {}
         """Inode numbers shown for upper files that were copied up in this mount and could not be given an origin, by their real
         one."""

@@ -14,6 +14,7 @@ from unionfs.overlay.copy_up import CopyUp
 from unionfs.overlay.creation import Creation
 from unionfs.overlay.directory_listing import DirectoryListing
 from unionfs.overlay.explain import Explain
+from unionfs.overlay.id_map import ACL_PREFIX
 from unionfs.overlay.inode import Inode
 from unionfs.overlay.inode_flags import InodeFlags
 from unionfs.overlay.layer import Stack
@@ -44,11 +45,14 @@ class Union:
         """
         self.writable = stack.upper is not None
         self._tree = tree = Tree(stack, options, pool_limit)
+        self.has_acl = options.acl and options.xattrs and not tree.has_overrides
+        """Whether the kernel is to heed access control lists.  Not where the real permissions do not count: an ACL is part of
+        those."""
         self.notices: list[StaleAttributes] = tree.notices
         self._nodes = tree.nodes
         self._copy_up = CopyUp(tree, self.notices, options.fsync if tree.upper_is_durable else "volatile", options.metacopy)
         self._contents = Contents(tree, self._copy_up, options.fsync != "volatile")
-        self._attributes = Attributes(tree, self._copy_up, self._contents)
+        self._attributes = Attributes(tree, self._copy_up, self._contents, options.xattrs)
         self._flags = InodeFlags(tree, self._copy_up)
         self._creation = Creation(tree, self._copy_up)
         self._removal = Removal(tree, self._copy_up)
@@ -79,7 +83,7 @@ class Union:
 
     def getattr(self, node: int) -> Attr:
         inode = self._nodes.get(node)
-        return attr_of(inode, self._tree.stat(inode))
+        return attr_of(self._tree, inode, self._tree.stat(inode))
 
     def setattr(self, node: int, changes: Changes, caller: Caller) -> Attr:  # noqa: ARG002
         return self._attributes.setattr(self._nodes.get(node), changes)
@@ -114,8 +118,9 @@ class Union:
         return inode is not None and inode.successor is not None
 
     def _entry(self, inode: Inode, st: os.stat_result) -> Entry:
+        attr = attr_of(self._tree, inode, st)
         inode.nlookup += 1
-        return Entry(inode.node, attr_of(inode, st))
+        return Entry(inode.node, attr)
 
     # -- names ------------------------------------------------------------------------------------------------------------
 
@@ -227,12 +232,19 @@ class Union:
 
     def setxattr(self, node: int, name: bytes, value: bytes, flags: int) -> None:
         self._attributes.setxattr(self._nodes.get(node), name, value, flags)
+        self._tell_of_acl(node, name)
 
     def listxattr(self, node: int, caller: Caller) -> list[bytes]:
         return self._attributes.listxattr(self._nodes.get(node), caller.uid == 0)
 
     def removexattr(self, node: int, name: bytes) -> None:
         self._attributes.removexattr(self._nodes.get(node), name)
+        self._tell_of_acl(node, name)
+
+    def _tell_of_acl(self, node: int, name: bytes) -> None:
+        # An ACL changes the mode, which the kernel knows by itself only where it heeds ACLs.
+        if not self.has_acl and name.startswith(ACL_PREFIX):
+            self.notices.append(StaleAttributes(node))
 
     # -- the whole ------------------------------------------------------------------------------------------------------------
 
