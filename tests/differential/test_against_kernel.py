@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 
 from tests.behaviour.tree import Record, Snapshot, differences
 from tests.differential.operations import Operation, Player, operations
-from tests.mounts import KERNEL, OURS, Backend, mounts_under, tear_down
+from tests.mounts import DIRECT_CACHED, KERNEL, OURS, Backend, mounts_under, tear_down
 from unionfs.check import Directories, Outcome, check
 
 STEPS = 40
@@ -66,10 +66,11 @@ def build_layers(top: Path) -> list[Path]:
 
 
 class World:
-    """One mount with an upper of its own."""
+    """One mount with an upper of its own; ``form``: of our whiteouts in it."""
 
-    def __init__(self, backend: Backend, top: Path, lowers: list[Path], options: tuple[str, ...]) -> None:
+    def __init__(self, backend: Backend, top: Path, lowers: list[Path], options: tuple[str, ...], form: str) -> None:
         self.backend = backend
+        self.form = form
         self.upper, self.work, self.merged = top / "upper", top / "work", top / "merged"
         self._lowers = lowers
         self._options = options
@@ -78,8 +79,9 @@ class World:
 
         self.player = Player(self.merged)
 
-    def mount(self) -> None:
-        self.backend.mount(self._lowers, self.upper, self.work, self.merged, self._options)
+    def mount(self, form: str | None = None) -> None:
+        words = () if self.backend is KERNEL else (f"whiteout={form or self.form}",)
+        self.backend.mount(self._lowers, self.upper, self.work, self.merged, (*self._options, *words))
 
     def umount(self) -> None:
         self.player.let_go()
@@ -108,14 +110,19 @@ def swap(one: World, other: World) -> None:
     for world in (one, other):
         world.umount()
         assert world.problems() == []
+    for world, before in zip((one, other), shown, strict=True):
+        if world.form != "auto" and world.backend is not KERNEL:
+            world.mount("auto")
+            assert differences(before, world.seen()) == []
+            world.umount()
     one.backend, other.backend = other.backend, one.backend
     for world, before in zip((one, other), shown, strict=True):
         world.mount()
         assert differences(before, world.seen()) == [], f"{world.upper.parent.name} upper, mounted by {world.backend.name}"
 
 
-def machine(ours: Backend, options: tuple[str, ...]) -> type[RuleBasedStateMachine]:
-    """The state machine for one backend of ours and one set of mount options."""
+def machine(ours: Backend, options: tuple[str, ...], form: str = "auto") -> type[RuleBasedStateMachine]:
+    """The state machine for one backend of ours and one set of mount options; ``form``: of our whiteouts."""
 
     class Differential(RuleBasedStateMachine):
         def __init__(self) -> None:
@@ -124,7 +131,10 @@ def machine(ours: Backend, options: tuple[str, ...]) -> type[RuleBasedStateMachi
             lowers = build_layers(self.top)
             self.before = [Snapshot.of(lower, exact=True) for lower in lowers]
             self.lowers = lowers
-            self.worlds = [World(KERNEL, self.top / "kernel", lowers, options), World(ours, self.top / "ours", lowers, options)]
+            self.worlds = [
+                World(KERNEL, self.top / "kernel", lowers, options, form),
+                World(ours, self.top / "ours", lowers, options, form),
+            ]
             for world in self.worlds:
                 world.mount()
 
@@ -158,10 +168,21 @@ def machine(ours: Backend, options: tuple[str, ...]) -> type[RuleBasedStateMachi
 @pytest.mark.parametrize("options", [("redirect_dir=off",), ("redirect_dir=on", "index=on")], ids=lambda options: options[-1])
 @pytest.mark.parametrize("ours", OURS, ids=lambda backend: backend.name)
 def test_random_operations_cannot_tell_ours_from_the_kernels(ours: Backend, options: tuple[str, ...]) -> None:
+    run(machine(ours, options), OPERATIONS)
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("form", ["xattr", "wh"])
+def test_whiteouts_that_are_no_devices_change_nothing_and_become_devices_where_these_are_possible(form: str) -> None:
+    """Before the kernel mounts the upper, a mount that can make devices reads everything in it."""
+    run(machine(DIRECT_CACHED, ("redirect_dir=off",), form), OPERATIONS // 2)
+
+
+def run(machine: type[RuleBasedStateMachine], operations: int) -> None:
     run_state_machine_as_test(
-        machine(ours, options),
+        machine,
         settings=settings(
-            max_examples=max(1, OPERATIONS // STEPS),
+            max_examples=max(1, operations // STEPS),
             stateful_step_count=STEPS,
             deadline=None,
             print_blob=True,

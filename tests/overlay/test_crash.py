@@ -6,6 +6,7 @@ new union is opened on the same directories.  N runs over all of them.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,7 +18,8 @@ import pytest
 from tests.overlay.client import ROOT, Client, build
 from unionfs.filesystem import ROOT_ID, SET_MODE, Changes
 from unionfs.linux.rename import RENAME_EXCHANGE
-from unionfs.overlay import Options, Stack, Union, creation, data_copy, rename, work_dir
+from unionfs.overlay import Options, Stack, Union, creation, data_copy, rename, whiteouts, work_dir
+from unionfs.overlay.options import WhiteoutForm
 
 State = dict[str, tuple[Any, ...]]
 Layers = Callable[..., Stack]
@@ -39,13 +41,14 @@ CHANGING = (
     "ftruncate",
 )
 CHANGING_OURS = (
-    (creation, "renameat2"),
     (creation, "link_fd"),
     (rename, "renameat2"),
-    (work_dir, "renameat2"),
+    (whiteouts, "renameat2"),
     (work_dir, "link_fd"),
     (data_copy, "clone_range"),
 )
+
+DEFAULTS = Options()
 
 
 class CrashError(BaseException):
@@ -62,6 +65,12 @@ class PowerSwitch:
             monkeypatch.setattr(os, name, self._guarded(getattr(os, name)))
         for module, name in CHANGING_OURS:
             monkeypatch.setattr(module, name, self._guarded(getattr(module, name)))
+        opening, making = os.open, self._guarded(os.open)
+        monkeypatch.setattr(
+            os,
+            "open",
+            lambda path, flags, *args, **options: (making if flags & os.O_CREAT else opening)(path, flags, *args, **options),
+        )
 
     def _guarded(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def guarded(*args: Any, **options: Any) -> Any:
@@ -180,10 +189,23 @@ def run(stack: Stack, action: Callable[[Client], object], options: Options = DEF
     union.close()
 
 
+def no_attributes(*_args: object, **_options: object) -> None:
+    raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+
+@pytest.mark.parametrize(
+    ("form", "has_xattrs"),
+    [("dev", True), ("xattr", True), ("wh", True), ("dev", False), ("wh", False)],
+    ids=["dev", "xattr", "wh", "dev-without-xattrs", "wh-without-xattrs"],
+)
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_crash_leaves_the_state_before_or_after(scenario: str, layers: Layers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crash_leaves_the_state_before_or_after(
+    scenario: str, form: WhiteoutForm, has_xattrs: bool, layers: Layers, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prepare, operate = SCENARIOS[scenario]
-    check_all_crashes(prepare, operate, layers, monkeypatch, DEFAULTS)
+    if not has_xattrs:
+        monkeypatch.setattr(os, "setxattr", no_attributes)
+    check_all_crashes(prepare, operate, layers, monkeypatch, Options(whiteout=form))
 
 
 @pytest.mark.parametrize("scenario", LINK_SCENARIOS)

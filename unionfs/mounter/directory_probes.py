@@ -14,6 +14,9 @@ from unionfs.linux.rename import RENAME_EXCHANGE, RENAME_WHITEOUT, renameat2
 from unionfs.mounter.finding import Finding, Probe
 
 _ANOTHER_FILESYSTEM = "put the upper on ext4, xfs, btrfs or tmpfs"
+_NO_WHITEOUT_DEVICES = (
+    "unionfs writes extended attributes or .wh. files instead; for devices use Linux 5.8 or newer, where every user may make them"
+)
 _AS_ROOT = "mount as root; other users get the user.overlay.* namespace instead"
 
 
@@ -26,7 +29,7 @@ def directory_probes(directory: Path) -> list[Probe]:
     return [
         probe("trusted.* xattrs", lambda scratch: _xattr(scratch, "trusted.overlay.probe"), _AS_ROOT),
         probe("user.* xattrs", lambda scratch: _xattr(scratch, "user.overlay.probe"), _ANOTHER_FILESYSTEM),
-        probe("whiteouts", _whiteout, "mount as root, or on Linux 5.8 or newer, where every user may make whiteouts"),
+        probe("whiteouts", _whiteout, _NO_WHITEOUT_DEVICES),
         probe("O_TMPFILE", _unnamed_file, _ANOTHER_FILESYSTEM),
         probe("RENAME_EXCHANGE", _exchange, _ANOTHER_FILESYSTEM),
         probe("RENAME_WHITEOUT", _rename_whiteout, _ANOTHER_FILESYSTEM),

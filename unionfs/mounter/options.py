@@ -107,6 +107,7 @@ _SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "fsync": ("fsync", _fsync),
     "sync": ("fsync", _fsync),  # fuse-overlayfs 2.0's other name for it; without a value it is the switch of mount(8)
     "redirect_dir": ("redirect_dir", _choice("on", "follow", "off", "nofollow")),
+    "whiteout": ("whiteout", _choice("auto", "dev", "xattr", "wh")),
     "metacopy": ("metacopy", lambda value: _choice("on", "off")(value) == "on"),
     "index": ("index", _choice("on", "off")),
     "uidmapping": ("uids", parse_mapping),

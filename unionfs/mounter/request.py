@@ -11,7 +11,7 @@ from typing import Any
 from unionfs.linux.capabilities import CAP_SYS_ADMIN, has_capability, in_initial_user_namespace
 from unionfs.mounter.errors import OptionError
 from unionfs.mounter.options import Dialect, Options
-from unionfs.overlay.options import Fsync, OwnerOptions, RedirectDir, UseIndex
+from unionfs.overlay.options import Fsync, OwnerOptions, RedirectDir, UseIndex, WhiteoutForm
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class MountRequest:
     time in microseconds that the direct transport busy-waits for a next request (None: its own choice);
     ``marks_volatile``: with ``fsync`` volatile the work directory is marked, so that no later mount accepts it; ``log`` the file
     for warnings (None: `unionfs.mounter.log.default_log`).  ``fsync``, ``redirect_dir``, ``userxattr``, ``metacopy``, ``index``,
-    ``owners``, ``acl``, ``xattrs``, ``static_nlink`` and ``ino32`` are as in `unionfs.overlay.options.Options`.
+    ``owners``, ``acl``, ``xattrs``, ``static_nlink``, ``ino32`` and ``whiteout`` are as in `unionfs.overlay.options.Options`.
     """
 
     mountpoint: Path
@@ -52,6 +52,7 @@ class MountRequest:
     xattrs: bool = True
     static_nlink: bool = False
     ino32: bool = False
+    whiteout: WhiteoutForm = "auto"
     log: Path | None = None
     data: tuple[Path, ...] = ()
 

@@ -76,16 +76,17 @@ def serve(request: MountRequest, log: Path | None, ready: Callable[[], None]) ->
         union = Union(
             Stack(checked.lowers, checked.upper, checked.work, checked.data),
             UnionOptions(
-                checked.redirect_dir,
-                checked.userxattr,
-                checked.metacopy,
-                checked.index,
-                checked.fsync,
-                checked.owners,
-                checked.acl,
-                checked.xattrs,
-                checked.static_nlink,
-                checked.ino32,
+                redirect_dir=checked.redirect_dir,
+                userxattr=checked.userxattr,
+                metacopy=checked.metacopy,
+                index=checked.index,
+                fsync=checked.fsync,
+                owners=checked.owners,
+                acl=checked.acl,
+                xattrs=checked.xattrs,
+                static_nlink=checked.static_nlink,
+                ino32=checked.ino32,
+                whiteout=checked.whiteout,
             ),
         )
         resources.callback(union.close)

@@ -20,6 +20,7 @@ Layout, from the bottom up:
 ``node_table``         the inodes the kernel knows, and when they go.
 ``incompat``           marks that forbid later mounts.
 ``work_dir``           staging of what is to be installed in the upper layer.
+``whiteouts``          whiteouts and opaque marks of the upper layer, in the form that it allows.
 ``data_copy``          the slow part of a copy-up.
 ``tree``               the merged tree: what a name leads to.
 ``real_file``          descriptors of regular files.

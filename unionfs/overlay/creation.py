@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 from unionfs.filesystem import Caller
 from unionfs.linux.links import fd_path, link_fd
-from unionfs.linux.rename import RENAME_EXCHANGE, renameat2
 from unionfs.overlay import kinds
 from unionfs.overlay.copy_up import CopyUp
 from unionfs.overlay.inode import Directory, Inode
@@ -116,7 +115,7 @@ class Creation:
         if tree.has_whiteout(parent, name):
             with tree.work.staged(tree.work.new_name()) as staged:
                 make(tree.work.fd, staged)
-                os.rename(staged, name, src_dir_fd=tree.work.fd, dst_dir_fd=tree.dir_fd(upper))
+                tree.whiteouts.replace(tree.work.fd, staged, upper, name)
         else:
             make(tree.dir_fd(upper), name)
         if orphan_fd >= 0:
@@ -144,7 +143,7 @@ class Creation:
         self._take_umask(caller)
         upper_fd = tree.dir_fd(upper)
         if tree.has_whiteout(parent, name):
-            st = self._make_over_whiteout(parent, upper_fd, name, make, caller, mode)
+            st = self._make_over_whiteout(parent, upper, name, make, caller, mode)
         else:
             make(upper_fd, name)
             try:
@@ -161,18 +160,16 @@ class Creation:
             self._umask = caller.umask
 
     def _make_over_whiteout(
-        self, parent: Directory, upper_fd: int, name: bytes, make: Make, caller: Caller, mode: int
+        self, parent: Directory, upper: RealDir, name: bytes, make: Make, caller: Caller, mode: int
     ) -> os.stat_result:
-        work = self._tree.work
+        work, whiteouts, upper_fd = self._tree.work, self._tree.whiteouts, self._tree.dir_fd(upper)
         with work.staged(work.new_name()) as staged, work.cradle(upper_fd) as cradle_fd:
             make(cradle_fd, staged)
             st = own_new(self._tree, parent, cradle_fd, staged, caller, upper_fd)
-            if stat.S_ISDIR(mode):
-                self._tree.xattrs.make_opaque(b"/proc/self/fd/%d/%s" % (cradle_fd, staged))
-                # Only an exchange puts a directory where something else is; the whiteout goes with the staged name.
-                renameat2(cradle_fd, staged, upper_fd, name, RENAME_EXCHANGE)
-            else:
-                os.rename(staged, name, src_dir_fd=cradle_fd, dst_dir_fd=upper_fd)
+            is_directory = stat.S_ISDIR(mode)
+            if is_directory:
+                whiteouts.make_opaque(b"/proc/self/fd/%d/%s" % (cradle_fd, staged))
+            whiteouts.replace(cradle_fd, staged, upper, name, is_directory)
         return st
 
     def _check_free(self, parent: Directory, name: bytes) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 from unionfs.overlay import kinds
 from unionfs.overlay.data_place import SoughtData
 from unionfs.overlay.inode import Directory, Inode
-from unionfs.overlay.layer import Layer
-from unionfs.overlay.listing import kind_of
+from unionfs.overlay.layer import Layer, RealDir
+from unionfs.overlay.listing import DOT_WHITEOUT, kind_of
 from unionfs.overlay.real_file import find_data
 from unionfs.overlay.tree import Tree
 
@@ -113,14 +113,27 @@ class Explain:
         return [(real.layer, real.path(), kinds.DIR) for real in reals if real is not None]
 
     def _places(self, parent: Directory, name: bytes) -> list[tuple[Layer, Path, int]]:
-        tree = self._tree
         places = []
         for real in (parent.upper, *parent.lowers):
             if real is None:
                 continue
-            try:
-                st = os.stat(name, dir_fd=tree.dir_fd(real), follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            places.append((real.layer, real.path() / os.fsdecode(name), kind_of(st)))
+            for there in (name, DOT_WHITEOUT + name):
+                kind = self._kind(real, there)
+                if kind is not None:
+                    places.append((real.layer, real.path() / os.fsdecode(there), kind))
+                    break
         return places
+
+    def _kind(self, real: RealDir, name: bytes) -> int | None:
+        fd = self._tree.dir_fd(real)
+        try:
+            st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENAMETOOLONG):
+                return None
+            raise
+        if name.startswith(DOT_WHITEOUT):
+            return kinds.WHT
+        kind = kind_of(st)
+        is_marked = kind == kinds.REG and st.st_size == 0 and real.has_xattr_whiteouts
+        return kinds.WHT if is_marked and self._tree.xattrs.is_whiteout(fd, name) else kind

@@ -62,7 +62,7 @@ class RealDir:
     upper one that is renamed just gets another parent and name.
     """
 
-    __slots__ = ("fd", "impure", "layer", "name", "parent", "recent")
+    __slots__ = ("fd", "has_xattr_whiteouts", "impure", "layer", "name", "parent", "recent")
 
     def __init__(self, layer: Layer, parent: RealDir | None, name: bytes, fd: int = -1) -> None:
         self.layer = layer
@@ -73,6 +73,8 @@ class RealDir:
         self.impure = False
         """Whether the directory may hold objects with an origin, metadata-only copies among them; known once its names were
         read."""
+        self.has_xattr_whiteouts = False
+        """Whether the directory is marked as one that may hold whiteouts in the form of attributes; known likewise."""
 
     def open(self, pool: FdPool) -> int:
         """The descriptor of the directory; good until the pool's next `FdPool.trim`."""

@@ -12,7 +12,7 @@ from unionfs.overlay.layer import RealDir
 from unionfs.overlay.private_xattrs import HAS_XATTR_WHITEOUTS, HIDES_ALL, PrivateXattrs
 
 DOT_WHITEOUT = b".wh."
-"""Names that begin so are whiteouts in the AUFS (and fuse-overlayfs) format: ``.wh.NAME`` hides NAME below.  They are read."""
+"""Names that begin so are whiteouts in the AUFS (and fuse-overlayfs) format: ``.wh.NAME`` hides NAME below."""
 DOT_OPAQUE = b".wh..wh..opq"
 """A file of this name makes its directory opaque in the same format."""
 _DOT_RESERVED = b".wh..wh."
@@ -23,6 +23,9 @@ class RealName(NamedTuple):
 
     kind: int
     ino: int
+
+
+WHITEOUT = RealName(kinds.WHT, 0)
 
 
 class LowerName(NamedTuple):
@@ -40,7 +43,8 @@ def read_names(real: RealDir, pool: FdPool, xattrs: PrivateXattrs) -> dict[bytes
     """All names of one real directory, with its whiteouts (type `kinds.WHT`), the ``.wh.`` ones as they are."""
     fd = real.open(pool)
     real.impure = xattrs.is_impure(fd)
-    whiteout_xattrs = xattrs if xattrs.opaque(fd) == HAS_XATTR_WHITEOUTS else None
+    real.has_xattr_whiteouts = xattrs.opaque(fd) == HAS_XATTR_WHITEOUTS
+    whiteout_xattrs = xattrs if real.has_xattr_whiteouts else None
     names: dict[bytes, RealName] = {}
     # By the path in /proc and not by the descriptor, because only then scandir gives bytes.
     with os.scandir(b"/proc/self/fd/%d" % fd) as entries:

@@ -10,6 +10,7 @@ from unionfs.overlay.id_map import IdRange
 RedirectDir = Literal["on", "follow", "off", "nofollow"]
 UseIndex = Literal["on", "auto", "off"]
 Fsync = Literal["auto", "strict", "volatile"]
+WhiteoutForm = Literal["auto", "dev", "xattr", "wh"]
 Overrides = Literal["none", "privileged", "containers"]
 
 
@@ -60,6 +61,7 @@ class Options:
         xattrs: false (``noxattrs``): users see no extended attributes and set none.
         static_nlink: all directories have one link, whatever their filesystem counts.
         ino32: inode numbers fit in 32 bits.
+        whiteout: the form of whiteouts, see `unionfs.overlay.whiteouts`; ``auto``: the best one that the upper allows.
     """
 
     redirect_dir: RedirectDir = "on"
@@ -72,6 +74,7 @@ class Options:
     xattrs: bool = True
     static_nlink: bool = False
     ino32: bool = False
+    whiteout: WhiteoutForm = "auto"
 
     def __post_init__(self) -> None:
         if self.metacopy and not self.writes_redirects:

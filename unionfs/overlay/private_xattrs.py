@@ -22,8 +22,10 @@ _FUSE_OVERLAYFS_OPAQUE = b"user.fuseoverlayfs.opaque"
 """How fuse-overlayfs, and through it rootless podman, marks directories where it may not write ``trusted.``; read only."""
 
 _ABSENT = (errno.ENODATA, errno.EOPNOTSUPP, errno.EPERM, errno.EACCES)
-_CANNOT_HOLD = (errno.EOPNOTSUPP, errno.EPERM)
+# EACCES: of a user who may not write the object, such as the owner of a read-only file.
+_CANNOT_HOLD = (errno.EOPNOTSUPP, errno.EPERM, errno.EACCES)
 _YES = b"y"
+_NO = b"0"
 
 
 class PrivateXattrs:
@@ -108,9 +110,25 @@ class PrivateXattrs:
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
+    def can_mark(self, dir_fd: int) -> bool:
+        """Whether objects of the filesystem of an open directory can have these attributes; tried out on that one."""
+        path = b"/proc/self/fd/%d" % dir_fd
+        if not self._try_set(path, self._opaque, _NO, follow=True):
+            return False
+        os.removexattr(path, self._opaque)
+        return True
+
     def make_opaque(self, path: bytes) -> None:
         """Mark a directory opaque."""
         os.setxattr(path, self._opaque, HIDES_ALL)
+
+    def make_whiteout(self, path: bytes) -> None:
+        """Make a whiteout of an empty regular file; only in a directory for which `announce_whiteouts` was called it is one."""
+        os.setxattr(path, self._whiteout, _YES, follow_symlinks=False)
+
+    def announce_whiteouts(self, dir_fd: int) -> None:
+        """Say that a directory, which is not opaque, may hold such files."""
+        os.setxattr(b"/proc/self/fd/%d" % dir_fd, self._opaque, HAS_XATTR_WHITEOUTS)
 
     def set_metacopy(self, path: bytes) -> None:
         """Mark the open file at ``path`` as a metadata-only copy."""

@@ -9,11 +9,10 @@ from unionfs.overlay import kinds
 from unionfs.overlay.copy_up import CopyUp
 from unionfs.overlay.fd_pool import close
 from unionfs.overlay.inode import Directory, Inode
-from unionfs.overlay.listing import RealName
+from unionfs.overlay.listing import DOT_WHITEOUT, WHITEOUT
 from unionfs.overlay.tree import Tree
 
 _OPEN_ORPHAN = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-WHITEOUT = RealName(kinds.WHT, 0)
 
 
 class Removal:
@@ -25,18 +24,18 @@ class Removal:
 
     def unlink(self, parent: Directory, name: bytes) -> None:
         """Remove a name that is not a directory's."""
-        tree, work = self._tree, self._tree.work
+        tree, whiteouts = self._tree, self._tree.whiteouts
         kind = self._kind(parent, name)
         if kind == kinds.DIR:
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
         child = self._known(parent, name)
-        upper_fd = tree.dir_fd(self._copy_up.upper_of(parent))
+        upper = self._copy_up.upper_of(parent)
         if child is not None:
             keep_reachable(tree, child, parent, name)
         if tree.has_lower(parent, name):
-            work.install_whiteout(upper_fd, name)
+            whiteouts.hide(upper, name)
         else:
-            os.unlink(name, dir_fd=upper_fd)
+            os.unlink(name, dir_fd=tree.dir_fd(upper))
         self._leave(parent, name, child)
 
     def _known(self, parent: Directory, name: bytes) -> Inode | None:
@@ -53,30 +52,39 @@ class Removal:
 
     def rmdir(self, parent: Directory, name: bytes) -> None:
         """Remove an empty directory: one that shows nothing, though its upper part may hold whiteouts."""
-        tree, work = self._tree, self._tree.work
+        tree, whiteouts = self._tree, self._tree.whiteouts
         if self._kind(parent, name) != kinds.DIR:
             raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         directory = tree.must_find(parent, name)
         assert isinstance(directory, Directory)
         if tree.names(directory):
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
-        upper_fd = tree.dir_fd(self._copy_up.upper_of(parent))
+        upper = self._copy_up.upper_of(parent)
         keep_reachable(tree, directory, parent, name)
         if not tree.has_lower(parent, name):
-            self._remove_upper(directory, upper_fd, name)
+            self._remove_upper(directory, tree.dir_fd(upper), name)
         elif directory.upper is not None:
-            work.exchange_for_whiteout(upper_fd, name)
+            whiteouts.hide_directory(upper, name)
         else:
-            work.install_whiteout(upper_fd, name)
+            whiteouts.hide(upper, name)
         self._leave(parent, name, directory)
 
     def _remove_upper(self, directory: Directory, upper_fd: int, name: bytes) -> None:
         work = self._tree.work
         if not directory.upper_names:
-            os.rmdir(name, dir_fd=upper_fd)
-            return
+            try:
+                os.rmdir(name, dir_fd=upper_fd)
+                return
+            except OSError as error:
+                # It may hold what is never shown, as .wh..wh..opq is.
+                if error.errno != errno.ENOTEMPTY or not self._holds_only_dot_names(directory):
+                    raise
         with work.staged(work.new_name()) as staged:
             os.rename(name, staged, src_dir_fd=upper_fd, dst_dir_fd=work.fd)
+
+    def _holds_only_dot_names(self, directory: Directory) -> bool:
+        assert directory.upper is not None
+        return all(os.fsencode(name).startswith(DOT_WHITEOUT) for name in os.listdir(self._tree.dir_fd(directory.upper)))
 
     def _kind(self, parent: Directory, name: bytes) -> int:
         kind = self._tree.kind(parent, name)

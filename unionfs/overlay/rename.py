@@ -12,12 +12,13 @@ import os
 from dataclasses import dataclass
 
 from unionfs.linux.rename import RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT, renameat2
+from unionfs.overlay import kinds
 from unionfs.overlay.copy_up import CopyUp, copy_metadata
 from unionfs.overlay.fd_pool import close
 from unionfs.overlay.inode import Directory, Inode
-from unionfs.overlay.listing import DOT_WHITEOUT, RealName
+from unionfs.overlay.listing import DOT_WHITEOUT, WHITEOUT, RealName
 from unionfs.overlay.lower_stack import redirect_for
-from unionfs.overlay.removal import WHITEOUT, forget_name, keep_reachable
+from unionfs.overlay.removal import forget_name, keep_reachable
 from unionfs.overlay.tree import Tree
 
 
@@ -74,7 +75,7 @@ class Rename:
     # -- replacing --------------------------------------------------------------------------------------------------------
 
     def _replace(self, old: _Side, new: _Side) -> None:
-        tree = self._tree
+        tree, whiteouts = self._tree, self._tree.whiteouts
         inode = self._movable(old)
         self._check_replaceable(inode, new.inode)
         old_fd = tree.dir_fd(self._copy_up.upper_of(old.parent))
@@ -91,21 +92,34 @@ class Rename:
         if new.inode is not None:
             keep_reachable(tree, new.inode, new.parent, new.name)
         over_whiteout = tree.has_whiteout(new.parent, new.name)
-        if over_whiteout and (is_directory or leaves_whiteout):
+        if (over_whiteout or leaves_whiteout) and whiteouts.form != "dev":
+            assert old.parent.upper is not None
+            assert new.parent.upper is not None
+            whiteouts.move_without_exchange(
+                old.parent.upper, old.name, new.parent.upper, new.name, leaves_whiteout, over_whiteout
+            )
+        elif over_whiteout and (is_directory or leaves_whiteout):
             # The whiteout that is in the way moves to the old name: it is wanted there, or can be removed there.
             renameat2(old_fd, old.name, new_fd, new.name, RENAME_EXCHANGE)
             if not leaves_whiteout:
                 os.unlink(old.name, dir_fd=old_fd)
         elif leaves_whiteout:
-            self._replace_leaving_whiteout(old, old_fd, new, new_fd)
+            self._replace_leaving_whiteout(old, new)
         else:
             os.rename(old.name, new.name, src_dir_fd=old_fd, dst_dir_fd=new_fd)
+        if isinstance(new.inode, Directory) and not whiteouts.has_opaque_xattr:
+            whiteouts.remove_beside(new_fd, new.name)
         if new.inode is not None:
             forget_name(tree, new.inode, new.parent, new.name)
         self._move(old, new, inode)
         self._set_upper_name(old, WHITEOUT if leaves_whiteout else None)
 
-    def _replace_leaving_whiteout(self, old: _Side, old_fd: int, new: _Side, new_fd: int) -> None:
+    def _replace_leaving_whiteout(self, old: _Side, new: _Side) -> None:
+        tree, whiteouts = self._tree, self._tree.whiteouts
+        old_upper, new_upper = old.parent.upper, new.parent.upper
+        assert old_upper is not None
+        assert new_upper is not None
+        old_fd, new_fd = tree.dir_fd(old_upper), tree.dir_fd(new_upper)
         try:
             renameat2(old_fd, old.name, new_fd, new.name, RENAME_WHITEOUT)
             return
@@ -115,15 +129,14 @@ class Rename:
                 raise
         # Without it in two steps, neither of which shows anything that is not so: first what is at the new name moves to the old
         # one …
-        work = self._tree.work
         if new.inode is None or (isinstance(new.inode, Directory) and new.inode.upper is None):
-            work.install_whiteout(new_fd, new.name)
+            whiteouts.hide(new_upper, new.name)
         renameat2(old_fd, old.name, new_fd, new.name, RENAME_EXCHANGE)
         # … then a whiteout takes its place.
         if isinstance(new.inode, Directory):
-            work.exchange_for_whiteout(old_fd, old.name)
+            whiteouts.hide_directory(old_upper, old.name)
         else:
-            work.install_whiteout(old_fd, old.name)
+            whiteouts.hide(old_upper, old.name)
 
     def _check_replaceable(self, inode: Inode, target: Inode | None) -> None:
         if target is None:
@@ -139,15 +152,19 @@ class Rename:
     def _empty(self, directory: Directory, parent_fd: int, name: bytes) -> None:
         """Put a really empty, opaque directory in the place of one that shows nothing but holds whiteouts: rename(2) wants it
         so."""
-        if directory.upper is None or not directory.upper_names:
+        work, whiteouts = self._tree.work, self._tree.whiteouts
+        if directory.upper is None or (not directory.upper_names and whiteouts.has_opaque_xattr):
             return
-        work = self._tree.work
         with work.staged(work.new_name()) as staged:
             os.mkdir(staged, 0o700, dir_fd=work.fd)
             path = b"/proc/self/fd/%d/%s" % (work.fd, staged)
             # A crash after the exchange leaves this one in view, so it must look like the one it replaces.
             copy_metadata(self._tree, directory, path, self._tree.stat(directory))
-            self._tree.xattrs.make_opaque(path)
+            if whiteouts.has_opaque_xattr:
+                whiteouts.make_opaque(path)
+            else:
+                # The mark of an opaque directory would be a file in it.  This one goes when the directory was replaced.
+                whiteouts.put_beside(parent_fd, name)
             renameat2(work.fd, staged, parent_fd, name, RENAME_EXCHANGE)
         close(directory.upper)
         directory.upper_names, directory.lower_names = {}, {}
@@ -198,7 +215,20 @@ class Rename:
             tree.mark_impure(target.parent)
             self._redirect(inode, source.parent is target.parent)
         elif tree.has_lower(target.parent, target.name):
-            tree.xattrs.make_opaque(tree.path(inode))
+            self._make_opaque(inode)
+
+    def _make_opaque(self, directory: Directory) -> None:
+        """Mark a directory without lower parts opaque, because it is to move over something."""
+        tree = self._tree
+        tree.load(directory)
+        assert directory.upper is not None
+        assert directory.upper_names is not None
+        if directory.upper.has_xattr_whiteouts:
+            # Once the directory is opaque these would be listed as files.  They hide nothing.
+            for name in [name for name, real in directory.upper_names.items() if real.kind == kinds.WHT]:
+                os.unlink(name, dir_fd=tree.dir_fd(directory.upper))
+                del directory.upper_names[name]
+        tree.whiteouts.make_opaque(tree.path(directory))
 
     def _redirect(self, inode: Inode, same_parent: bool) -> None:
         redirect = redirect_for(inode, same_parent)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from dataclasses import replace
 
 from unionfs.filesystem import StaleAttributes
 from unionfs.linux.statfs import TMPFS_MAGIC, filesystem_type
@@ -16,13 +17,14 @@ from unionfs.overlay.ino_map import InoMap, ShortInoMap
 from unionfs.overlay.inode import Directory, Inode, LowerLinks
 from unionfs.overlay.layer import Layer, RealDir, Stack, open_lower, open_upper
 from unionfs.overlay.layer_owners import choose_owners
-from unionfs.overlay.listing import DOT_OPAQUE, DOT_WHITEOUT, RealName, dot_whiteouts, merge, read_names
+from unionfs.overlay.listing import RealName, merge, read_names
 from unionfs.overlay.lower_stack import LowerStack
 from unionfs.overlay.metacopy import Metacopies
 from unionfs.overlay.node_table import NodeTable
 from unionfs.overlay.options import Options
 from unionfs.overlay.origin import Found, Origins
 from unionfs.overlay.private_xattrs import PrivateXattrs
+from unionfs.overlay.whiteouts import Whiteouts
 from unionfs.overlay.work_dir import WorkDir
 
 _log = logging.getLogger("unionfs.overlay")
@@ -41,9 +43,10 @@ class Tree:
         self.data_only: list[Layer] = []
         self.upper: Layer | None = None
         self._work: WorkDir | None = None
+        self._whiteouts: Whiteouts | None = None
         self.index: Index | None = None
         try:
-            self._open_layers(stack)
+            self._open_layers(stack, options)
             # Whether any layer has owners in extended attributes; how owners are shown (None: as they really are).
             self.has_overrides, self.ids = choose_owners(self.upper, self.lowers, options.owners)
             self.origins = Origins(self.lowers, self.upper)
@@ -65,7 +68,7 @@ class Tree:
         upper_root = self.upper.root if self.upper else None
         self.root = self.new_directory(upper_root, tuple(layer.root for layer in self.lowers))
 
-    def _open_layers(self, stack: Stack) -> None:
+    def _open_layers(self, stack: Stack, options: Options) -> None:
         for index, path in enumerate(stack.lowers):
             self.lowers.append(open_lower(index, path))
         for index, path in enumerate(stack.data):
@@ -73,6 +76,7 @@ class Tree:
         if stack.upper is not None and stack.work is not None:
             self.upper = open_upper(stack.upper)
             self._work = WorkDir(stack.work)
+            self._whiteouts = Whiteouts(self._work, self.xattrs, self.pool, options.whiteout)
 
     def _open_index(self, stack: Stack, options: Options) -> None:
         if options.index == "off" or self.upper is None or stack.work is None:
@@ -109,9 +113,25 @@ class Tree:
         return self._work
 
     @property
+    def whiteouts(self) -> Whiteouts:
+        """The whiteouts of the upper layer.  EROFS for a union without one."""
+        if self._whiteouts is None:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return self._whiteouts
+
+    @property
     def upper_is_durable(self) -> bool:
         """Whether the upper layer is on something that outlives a power cut, so that making data durable means anything."""
         return self.upper is not None and filesystem_type(self.upper.root.fd) != TMPFS_MAGIC
+
+    def possible(self, options: Options) -> Options:
+        """What of ``options`` the upper allows; tells of what it does not."""
+        whiteouts = self._whiteouts
+        if whiteouts is None or self.upper is None:
+            return options
+        for loss in whiteouts.losses():
+            _log.warning("%s: %s", self.upper.path, loss)
+        return options if whiteouts.keeps_redirects else replace(options, redirect_dir="follow", metacopy=False)
 
     # -- real objects -----------------------------------------------------------------------------------------------------
 
@@ -161,27 +181,9 @@ class Tree:
     def _read_upper(self, directory: Directory, upper: RealDir) -> dict[bytes, RealName]:
         names = read_names(upper, self.pool, self.xattrs)
         directory.impure = upper.impure
-        foreign = [name for name in names if name.startswith(DOT_WHITEOUT)]
-        if foreign and self._work is not None:
-            self._convert_dot_whiteouts(upper, names)
-        for name in foreign:
-            del names[name]
+        if self._whiteouts is not None:
+            self._whiteouts.adopt(upper, names)
         return names
-
-    def _convert_dot_whiteouts(self, upper: RealDir, names: dict[bytes, RealName]) -> None:
-        """Write the ``.wh.`` whiteouts of an upper directory (left by fuse-overlayfs or AUFS) as the kernel would."""
-        fd = self.dir_fd(upper)
-        for hidden in dot_whiteouts(names):
-            above = names.get(hidden)
-            if above is None:
-                self.work.install_whiteout(fd, hidden)
-                names[hidden] = RealName(kinds.WHT, 0)
-            elif above.kind == kinds.DIR:
-                self.xattrs.make_opaque(b"/proc/self/fd/%d/%s" % (fd, hidden))
-            os.unlink(DOT_WHITEOUT + hidden, dir_fd=fd)
-        if DOT_OPAQUE in names:
-            self.xattrs.make_opaque(b"/proc/self/fd/%d" % fd)
-            os.unlink(DOT_OPAQUE, dir_fd=fd)
 
     def kind(self, directory: Directory, name: bytes) -> int | None:
         """Type of the object that ``name`` means in ``directory``; None where there is none."""

@@ -49,6 +49,7 @@ class Union:
         """Whether the kernel is to heed access control lists.  Not where the real permissions do not count: an ACL is part of
         those."""
         self.notices: list[StaleAttributes] = tree.notices
+        options = tree.possible(options)
         self._nodes = tree.nodes
         self._copy_up = CopyUp(tree, self.notices, options.fsync if tree.upper_is_durable else "volatile", options.metacopy)
         self._contents = Contents(tree, self._copy_up, options.fsync != "volatile")

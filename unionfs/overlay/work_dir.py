@@ -15,14 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from unionfs.linux.links import link_fd
-from unionfs.linux.rename import RENAME_EXCHANGE, renameat2
 from unionfs.overlay import incompat
 
 _log = logging.getLogger("unionfs.overlay")
 
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAKE_FILE = os.O_RDWR | os.O_CLOEXEC
-_WHITEOUT_MODE = stat.S_IFCHR
 _DEFAULT_ACL = "system.posix_acl_default"
 
 
@@ -42,11 +40,10 @@ class WorkDir:
         try:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(b"work", 0o700, dir_fd=base_fd)
-            self.fd = os.open(b"work", _OPEN_DIR, dir_fd=base_fd)
+            self.fd = _open_staging(base_fd)
         finally:
             os.close(base_fd)
         self._next = 0
-        self._whiteout: bytes | None = None
         self._has_tmpfile = True
         self._empty()
 
@@ -90,45 +87,6 @@ class WorkDir:
             self.remove(name)
             raise
         return StagedFile(self, fd, name)
-
-    # -- whiteouts ----------------------------------------------------------------------------------------------------
-
-    def make_whiteout(self) -> bytes:
-        """A new whiteout here; its name.
-
-        All are hard links to one inode (as in OverlayFS since 5.8), which saves inodes; when that has as many links as the
-        filesystem allows, another one is begun.
-        """
-        name = self.new_name()
-        if self._whiteout is not None:
-            try:
-                os.link(self._whiteout, name, src_dir_fd=self.fd, dst_dir_fd=self.fd, follow_symlinks=False)
-                return name
-            except OSError as error:
-                if error.errno not in (errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP):
-                    raise
-                os.unlink(self._whiteout, dir_fd=self.fd)
-                self._whiteout = None
-        os.mknod(name, _WHITEOUT_MODE, 0, dir_fd=self.fd)
-        with contextlib.suppress(OSError):  # a filesystem without hard links: every whiteout then is an inode of its own
-            shared = self.new_name()
-            os.link(name, shared, src_dir_fd=self.fd, dst_dir_fd=self.fd, follow_symlinks=False)
-            self._whiteout = shared
-        return name
-
-    def install_whiteout(self, dir_fd: int, name: bytes) -> None:
-        """Let a whiteout stand at ``name`` of an upper directory, in place of the non-directory that is there, if any; atomic."""
-        whiteout = self.make_whiteout()
-        try:
-            os.rename(whiteout, name, src_dir_fd=self.fd, dst_dir_fd=dir_fd)
-        except OSError:
-            self.remove(whiteout)
-            raise
-
-    def exchange_for_whiteout(self, dir_fd: int, name: bytes) -> None:
-        """The same where a directory is: that ends up here and is removed with all it holds (whiteouts, if it was seen empty)."""
-        with self.staged(self.make_whiteout()) as whiteout:
-            renameat2(self.fd, whiteout, dir_fd, name, RENAME_EXCHANGE)
 
     # -- installing and removing ----------------------------------------------------------------------------------------
 
@@ -207,6 +165,15 @@ def remove_tree(dir_fd: int, name: bytes) -> None:
     finally:
         os.close(fd)
     os.rmdir(name, dir_fd=dir_fd)
+
+
+def _open_staging(base_fd: int) -> int:
+    try:
+        return os.open(b"work", _OPEN_DIR, dir_fd=base_fd)
+    except PermissionError:
+        # OverlayFS leaves it closed to everybody but root, its owner too.
+        os.chmod(b"work", 0o700, dir_fd=base_fd, follow_symlinks=True)
+        return os.open(b"work", _OPEN_DIR, dir_fd=base_fd)
 
 
 def _default_acl(fd: int) -> bytes | None:
