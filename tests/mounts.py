@@ -15,6 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from unionfs.mounter.request import may_write_trusted_xattrs
+
+USERXATTR = not may_write_trusted_xattrs()
+"""Whether the tests run in a user namespace (`tests.rootless`): all mounts have ``userxattr`` then."""
+
+OVERLAY_XATTRS = "user.overlay." if USERXATTR else "trusted.overlay."
+"""What the names of the union's own attributes begin with."""
+
 COMMAND_TIMEOUT = 60.0
 """Seconds; a mount or an unmount that takes longer hangs."""
 
@@ -150,7 +158,7 @@ class KernelBackend:
             if upper is not None and work is not None:
                 settings += [("upperdir", os.fspath(upper)), ("workdir", os.fspath(work))]
             attributes = 0
-            for option in options:
+            for option in (*options, *(("userxattr",) if USERXATTR and "userxattr" not in options else ())):
                 key, separator, value = option.partition("=")
                 if key in _MOUNT_ATTRIBUTES:
                     attributes |= _MOUNT_ATTRIBUTES[key]

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from tests.mounts import OVERLAY_XATTRS, USERXATTR
+
 OLD_NS = 1_000_000_000_123_456_789
 """The mtime of everything that `build` makes, unless told otherwise: long ago, and with nanoseconds worth keeping."""
 
@@ -65,7 +67,7 @@ class Link:
 FIFO = Special(stat.S_IFIFO)
 SOCKET = Special(stat.S_IFSOCK)
 WHITEOUT = Special(stat.S_IFCHR, os.makedev(0, 0), mode=0)
-OPAQUE = Dir(xattrs={"trusted.overlay.opaque": b"y"})
+OPAQUE = Dir(xattrs={OVERLAY_XATTRS + "opaque": b"y"})
 
 Tree = Mapping[str | bytes, Node | Link | bytes]
 
@@ -106,7 +108,7 @@ def _make(path: bytes, node: Node) -> None:
         case Symlink(target):
             os.symlink(target, path)
         case Special(kind, device):
-            os.mknod(path, kind | 0o600, device)
+            make_special(path, kind | 0o600, device)
         case File(data, extents, size):
             with open(path, "xb") as file:
                 file.write(data)
@@ -116,8 +118,15 @@ def _make(path: bytes, node: Node) -> None:
                 file.truncate(max(size, file.tell()))
 
 
+def make_special(path: bytes | Path, mode: int, device: int) -> None:
+    """mknod(2); in a user namespace, where devices but whiteouts cannot be made, a fifo stands in for one."""
+    is_device = stat.S_IFMT(mode) in (stat.S_IFCHR, stat.S_IFBLK) and device != WHITEOUT.device
+    os.mknod(path, stat.S_IFIFO | stat.S_IMODE(mode) if is_device and USERXATTR else mode, device)
+
+
 def _describe(path: bytes, node: Node) -> None:
-    os.chown(path, node.uid, node.gid, follow_symlinks=False)
+    if os.geteuid() == 0:  # only root may give things away
+        os.chown(path, node.uid, node.gid, follow_symlinks=False)
     if not isinstance(node, Symlink):
         os.chmod(path, node.mode)
     for name, value in node.xattrs.items():

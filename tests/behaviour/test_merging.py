@@ -8,6 +8,8 @@ import stat
 
 import pytest
 
+from tests.mounts import OVERLAY_XATTRS
+
 from .layers import FIFO, OPAQUE, WHITEOUT, Dir, File, Symlink
 from .syscalls import fails_with
 from .union import Union
@@ -115,15 +117,15 @@ def test_opaque_parent_hides_the_children_of_its_subdirectories_below(union: Uni
     assert union.names("d/sub") == ["1"]
 
 
-@layers([{"d/1": b""}, {"d": Dir(xattrs={"trusted.overlay.opaque": b"n"}), "d/2": b""}, {"d/3": b""}])
+@layers([{"d/1": b""}, {"d": Dir(xattrs={OVERLAY_XATTRS + "opaque": b"n"}), "d/2": b""}, {"d/3": b""}])
 def test_opaque_mark_counts_only_with_the_value_y(union: Union) -> None:
     assert union.names("d") == ["1", "2", "3"]
 
 
-XATTR_WHITEOUT = File(b"", xattrs={"trusted.overlay.whiteout": b""})
+XATTR_WHITEOUT = File(b"", xattrs={OVERLAY_XATTRS + "whiteout": b""})
 
 
-@layers([{"d": Dir(xattrs={"trusted.overlay.opaque": b"x"}), "d/gone": XATTR_WHITEOUT, "d/1": b""}, {"d/gone": b"", "d/2": b""}])
+@layers([{"d": Dir(xattrs={OVERLAY_XATTRS + "opaque": b"x"}), "d/gone": XATTR_WHITEOUT, "d/1": b""}, {"d/gone": b"", "d/2": b""}])
 def test_xattr_whiteout_hides_file_below(union: Union) -> None:
     assert union.names("d") == ["1", "2"]
     with fails_with(errno.ENOENT):
@@ -132,7 +134,7 @@ def test_xattr_whiteout_hides_file_below(union: Union) -> None:
 
 @layers(
     [
-        {"d": Dir(xattrs={"trusted.overlay.opaque": b"x"}), "d/f": File(b"data", xattrs={"trusted.overlay.whiteout": b""})},
+        {"d": Dir(xattrs={OVERLAY_XATTRS + "opaque": b"x"}), "d/f": File(b"data", xattrs={OVERLAY_XATTRS + "whiteout": b""})},
         {"d/f": b""},
     ]
 )

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounts import KERNEL, OURS, Backend
+from tests.mounts import KERNEL, OURS, OVERLAY_XATTRS, Backend
 from unionfs.check import Directories, check
 
 from . import acl
-from .layers import FIFO, WHITEOUT, Dir, File, Special, Symlink, Tree
+from .layers import FIFO, WHITEOUT, Dir, File, Special, Symlink, Tree, make_special
 from .syscalls import RENAME_EXCHANGE, renameat2
 from .tree import Snapshot, differences
 from .union import Union
@@ -71,9 +71,9 @@ def change_everything(top: Path) -> None:
     (top / "file-to-dir/inner").symlink_to("../bin/tool")
     (top / "both/bottom").unlink()
     (top / "dev/fifo").rename(top / "dev/pipe")
-    os.mknod(top / "dev/zero", stat.S_IFCHR | 0o666, os.makedev(1, 5))
+    make_special(top / "dev/zero", stat.S_IFCHR | 0o666, os.makedev(1, 5))
     renameat2(top / "etc/new.conf", top / "usr/share/doc/x", RENAME_EXCHANGE)
-    os.setxattr(top / "var", "trusted.overlay.opaque", b"y")
+    os.setxattr(top / "var", OVERLAY_XATTRS + "opaque", b"y")
     os.unlink(os.fsencode(top) + b"/na\xffme")
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from tests.mounts import Backend
+from tests.mounts import OVERLAY_XATTRS, Backend
 
 from . import deviations
 from .layers import Tree, build
@@ -125,7 +125,8 @@ class Union:
     def is_opaque(self, name: str) -> bool:
         """Whether the upper holds an opaque directory of this name."""
         path = self.upper / name
-        return "trusted.overlay.opaque" in os.listxattr(path) and os.getxattr(path, "trusted.overlay.opaque") == b"y"
+        mark = OVERLAY_XATTRS + "opaque"
+        return mark in os.listxattr(path) and os.getxattr(path, mark) == b"y"
 
     def is_copied_up(self, name: str) -> bool:
         """Whether the upper holds the object itself: something of this name that is no whiteout."""

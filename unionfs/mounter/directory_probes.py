@@ -17,6 +17,10 @@ _ANOTHER_FILESYSTEM = "put the upper on ext4, xfs, btrfs or tmpfs"
 _NO_WHITEOUT_DEVICES = (
     "unionfs writes extended attributes or .wh. files instead; for devices use Linux 5.8 or newer, where every user may make them"
 )
+_OWN_FILES_ONLY = (
+    "through a mount only files of your own can be changed; mount as root, or in a user namespace with subordinate ids "
+    "(podman unshare)"
+)
 _AS_ROOT = "mount as root; other users get the user.overlay.* namespace instead"
 
 
@@ -30,6 +34,7 @@ def directory_probes(directory: Path) -> list[Probe]:
         probe("trusted.* xattrs", lambda scratch: _xattr(scratch, "trusted.overlay.probe"), _AS_ROOT),
         probe("user.* xattrs", lambda scratch: _xattr(scratch, "user.overlay.probe"), _ANOTHER_FILESYSTEM),
         probe("whiteouts", _whiteout, _NO_WHITEOUT_DEVICES),
+        probe("owners", _owner, _OWN_FILES_ONLY),
         probe("O_TMPFILE", _unnamed_file, _ANOTHER_FILESYSTEM),
         probe("RENAME_EXCHANGE", _exchange, _ANOTHER_FILESYSTEM),
         probe("RENAME_WHITEOUT", _rename_whiteout, _ANOTHER_FILESYSTEM),
@@ -65,6 +70,12 @@ def _xattr(scratch: int, name: str) -> str:
 def _whiteout(scratch: int) -> str:
     os.mknod(b"whiteout", stat.S_IFCHR, os.makedev(0, 0), dir_fd=scratch)
     return "character devices 0:0 can be made"
+
+
+def _owner(scratch: int) -> str:
+    _make(scratch, b"given")
+    os.chown(b"given", 1, 1, dir_fd=scratch)
+    return "files can be given to other users"
 
 
 def _unnamed_file(scratch: int) -> str:

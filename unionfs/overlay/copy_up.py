@@ -209,8 +209,8 @@ class CopyUp:
         staged = tree.work.make_directory()
         try:
             target = b"/proc/self/fd/%d" % staged.fd
-            copy_metadata(tree, directory, target, st, is_open=True)
             tree.xattrs.set_origin(target, tree.origins.of(tree.dir_fd(directory.lowers[0]), b"", st.st_dev), follow=True)
+            copy_metadata(tree, directory, target, st, is_open=True)
         except OSError:
             staged.drop()
             raise
@@ -255,9 +255,10 @@ class CopyUp:
             if extent is _Extent.METADATA:
                 os.ftruncate(staged.fd, st.st_size)
                 self._tree.xattrs.set_metacopy(path)
-            copy_metadata(self._tree, inode, path, st, is_open=True)
             if target is not None:
+                # Before the mode: of a file that is read-only then an unprivileged owner could not set attributes.
                 self._set_origin(inode, target, path, st, is_open=True)
+            copy_metadata(self._tree, inode, path, st, is_open=True)
             return staged
         except OSError:
             staged.drop()
@@ -386,7 +387,8 @@ class CopyUp:
         fd = self._tree.dir_fd(upper)
         before = os.fstat(fd)
         install(fd)
-        os.utime(fd, ns=(before.st_atime_ns, before.st_mtime_ns))
+        # By path: the descriptor of a directory that may not be read is good for nothing else (O_PATH).
+        os.utime(b"/proc/self/fd/%d" % fd, ns=(before.st_atime_ns, before.st_mtime_ns))
 
     def _move(self, inode: Inode, target: _Target | None, upper_fd: int) -> Inode:
         """Let ``inode``, or where that is pinned a new one in its stead, stand for the upper object."""

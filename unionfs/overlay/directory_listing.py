@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Iterator
@@ -41,12 +42,20 @@ class DirectoryListing:
             yield DirRow(name, ino, kind, after, None)
 
     def readdirplus(self, directory: Directory, offset: int) -> Iterator[DirRow]:
-        """Rows with entries; each counts a lookup."""
+        """Rows with entries, where these can be had; each counts a lookup."""
         yield from self._dots(directory, offset)
         tree = self._tree
         order = self._order(directory, offset)
         for after, name in order.after(order.start() if offset <= _AFTER_DOTDOT else offset):
-            found = tree.find(directory, name)
+            try:
+                found = tree.find(directory, name)
+            except PermissionError:
+                # A directory that we, too, may list but not search: as readdir has it, then.
+                kind = tree.kind(directory, name)
+                if kind is not None:
+                    unknown = kind == kinds.REG and tree.has_overrides
+                    yield DirRow(name, self._ino(directory, name), kinds.UNKNOWN if unknown else kind, after, None)
+                continue
             if found is None:
                 continue
             inode, st = found
@@ -90,12 +99,11 @@ class DirectoryListing:
         if above is None:
             assert below is not None
             return tree.inos.shown(directory.lowers[below.places[0]].layer.device, below.ino)
-        if above.kind == kinds.DIR:
-            # A merged directory has the number of its lower part, unless the upper one is opaque: only a look at it tells.
-            if below is not None and below.kind == kinds.DIR:
+        # A merged directory has the number of its lower part, unless the upper one is opaque: only a look at it tells.
+        looks = (below is not None and below.kind == kinds.DIR) if above.kind == kinds.DIR else directory.impure
+        if looks:
+            with contextlib.suppress(PermissionError):
                 return self._looked_up_ino(directory, name)
-        elif directory.impure:
-            return self._looked_up_ino(directory, name)
         return tree.copied_up_inos.get(above.ino) or tree.inos.shown(tree.upper_layer.device, above.ino)
 
     def _looked_up_ino(self, directory: Directory, name: bytes) -> int:

@@ -8,6 +8,7 @@ copies what is stored; whatever else is set comes from a user.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 
@@ -17,6 +18,8 @@ from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.layer import Layer
 from unionfs.overlay.stat_override import REAL_PERMISSIONS, StatOverride, Stored, can_hold
 from unionfs.overlay.tree import Tree
+
+_log = logging.getLogger("unionfs.overlay")
 
 _NOT_OURS_TO_GIVE = (errno.EPERM, errno.EINVAL)
 """What chown(2) says to those without the right to it, and of ids that their user namespace has not."""
@@ -40,7 +43,7 @@ def stored(tree: Tree, inode: Inode, st: os.stat_result) -> Stored:
     if _is_idmapped(inode):
         found = found._replace(uid=ids.uids.unmapped(found.uid), gid=ids.gids.unmapped(found.gid))
     override = override_of(tree, inode)
-    return found if override is None else override.read(_path(tree, inode), inode.orphan_fd >= 0, found)
+    return found if override is None else override.read(tree.path(inode), inode.orphan_fd >= 0, found)
 
 
 def _layer(inode: Inode) -> Layer:
@@ -49,15 +52,6 @@ def _layer(inode: Inode) -> Layer:
 
 def _is_idmapped(inode: Inode) -> bool:
     return not inode.is_upper and _layer(inode).is_idmapped
-
-
-def _path(tree: Tree, inode: Inode) -> bytes:
-    """As `Tree.path`, but opens no directory that is not open: a listing may have thousands."""
-    if isinstance(inode, Directory) and inode.orphan_fd < 0:
-        real = inode.top
-        if real.fd < 0 and real.parent is not None:
-            return b"/proc/self/fd/%d/%s" % (tree.dir_fd(real.parent), real.name)
-    return tree.path(inode)
 
 
 def shown(tree: Tree, inode: Inode, st: os.stat_result) -> Stored:
@@ -157,7 +151,24 @@ def copy_owner(tree: Tree, source: Stored, target: bytes, st: os.stat_result, fo
         return True
     if stat.S_IFMT(source.mode) != stat.S_IFMT(st.st_mode):
         raise OSError(errno.EOPNOTSUPP, "only an upper with xattr_permissions can hold such an object")
-    return _chown(tree, target, source.uid, source.gid, follow)
+    try:
+        return _chown(tree, target, source.uid, source.gid, follow)
+    except OSError as error:
+        if error.errno not in _NOT_OURS_TO_GIVE:
+            raise
+        _tell_of_owner(tree, source)
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM)) from error
+
+
+def _tell_of_owner(tree: Tree, source: Stored) -> None:
+    if not tree.told_of_owners:
+        tree.told_of_owners = True
+        _log.warning(
+            "a file of a lower layer belongs to user %d and group %d, whom this mount may give nothing: such files cannot be "
+            "changed (EPERM); mount as root, in a user namespace that has these ids (podman unshare), or with squash_to_uid",
+            source.uid,
+            source.gid,
+        )
 
 
 def copy_mode(tree: Tree, source: Stored, target: bytes, st: os.stat_result, follow: bool, is_owned: bool) -> None:

@@ -62,6 +62,8 @@ class Tree:
         self.copied_up_inos: dict[int, int] = {}
         """Inode numbers shown for upper files that were copied up in this mount and could not be given an origin, by their real
         one."""
+        self.told_of_owners = False
+        """Whether it was logged that an object could not be copied up because of its owner."""
         self.lower_stack = LowerStack(self.lowers, self.pool, self.xattrs, options.follows_redirects)
         data_layers = DataLayers(self.data_only, self.pool)
         self.metacopies = Metacopies(self.lower_stack, data_layers, self.pool, self.xattrs, options.follows_redirects)
@@ -159,7 +161,11 @@ class Tree:
         if inode.orphan_fd >= 0:
             return b"/proc/self/fd/%d" % inode.orphan_fd
         if isinstance(inode, Directory):
-            return b"/proc/self/fd/%d/." % self.dir_fd(inode.top)
+            real = inode.top
+            if real.parent is None:
+                return b"/proc/self/fd/%d/." % self.dir_fd(real)
+            # Not by itself: an owner without the right to search the directory may change it nevertheless.
+            return b"/proc/self/fd/%d/%s" % (self.dir_fd(real.parent), real.name)
         return b"/proc/self/fd/%d/%s" % (self.dir_fd(inode.place), inode.place_name)
 
     # -- names ------------------------------------------------------------------------------------------------------------
