@@ -286,24 +286,3 @@ def test_directory_with_reserved_names_of_aufs_is_removed(tmp_path: Path) -> Non
     client.rmdir("made")
     assert b"made" not in client.names("")
     client.union.close()
-
-
-def test_work_directory_that_the_kernel_closed_to_its_owner_is_opened(tmp_path: Path) -> None:
-    layers = stack(tmp_path, LOWER)
-    (tmp_path / "work/work").mkdir(mode=0)
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            for path in (tmp_path / "work", tmp_path / "work/work"):
-                os.chown(path, 65534, 65534)
-            work_fd = os.open(tmp_path / "work", os.O_PATH)
-            os.setresuid(65534, 65534, 65534)
-            from unionfs.overlay.work_dir import WorkDir
-
-            WorkDir(Path(f"/proc/self/fd/{work_fd}")).close()
-            status = 0
-        finally:
-            os._exit(status)
-    assert os.waitpid(pid, 0)[1] == 0
-    Union(layers).close()

@@ -94,6 +94,21 @@ def test_directory_without_permissions_is_changed_by_its_owner(tmp_path: Path) -
     assert as_user(tmp_path, script) == Ended(0, "new\nsub\n", "")
 
 
+def test_work_directory_that_the_kernel_closed_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    script = f"""
+        mkdir -p work/work
+        chmod 0 work/work
+        {MOUNT} -w work || true
+        chmod u+rwx work/work
+        {MOUNT} -w work
+        unionfs umount merged
+    """
+    ended = as_user(tmp_path, script)
+    assert (ended.status, ended.stdout) == (0, "")
+    remedy = f"chmod u+rwx {HOME}/work/work, which OverlayFS closes, or run as root"
+    assert ended.stderr == f"unionfs: {HOME}/work/work/incompat: permission denied; {remedy}\n"
+
+
 def test_file_of_another_owner_cannot_be_copied_up_which_the_log_explains_once(tmp_path: Path) -> None:
     others = tmp_path / "others"
     others.mkdir()

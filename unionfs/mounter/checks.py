@@ -186,7 +186,9 @@ def _check_no_incompat(work: Path) -> None:
     try:
         features = incompat.features(work / "work")
     except OSError as error:
-        raise RefusedError(str(marks), _words(error), "get the right to read it, or run as root") from None
+        raise RefusedError(
+            str(marks), _words(error), f"chmod u+rwx {work}/work, which OverlayFS closes, or run as root"
+        ) from None
     if not features:
         return
     if features == [incompat.VOLATILE]:

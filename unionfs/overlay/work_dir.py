@@ -40,7 +40,7 @@ class WorkDir:
         try:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(b"work", 0o700, dir_fd=base_fd)
-            self.fd = _open_staging(base_fd)
+            self.fd = os.open(b"work", _OPEN_DIR, dir_fd=base_fd)
         finally:
             os.close(base_fd)
         self._next = 0
@@ -165,15 +165,6 @@ def remove_tree(dir_fd: int, name: bytes) -> None:
     finally:
         os.close(fd)
     os.rmdir(name, dir_fd=dir_fd)
-
-
-def _open_staging(base_fd: int) -> int:
-    try:
-        return os.open(b"work", _OPEN_DIR, dir_fd=base_fd)
-    except PermissionError:
-        # OverlayFS leaves it closed to everybody but root, its owner too.
-        os.chmod(b"work", 0o700, dir_fd=base_fd, follow_symlinks=True)
-        return os.open(b"work", _OPEN_DIR, dir_fd=base_fd)
 
 
 def _default_acl(fd: int) -> bytes | None:
