@@ -54,6 +54,19 @@ def test_forgotten_inodes_leave_the_table(open_union: Open) -> None:
     assert client.union.statistics()["open_files"] == 0
 
 
+def test_file_with_names_in_nested_directories_is_forgotten_with_them(open_union: Open) -> None:
+    client = open_union({})
+    client.mkdir("d")
+    client.mkdir("d/e")
+    client.write("d/f", b"f")
+    client.call(client.union.link, client.node("d/f"), *client.place("d/g"))
+    client.call(client.union.link, client.node("d/f"), *client.place("d/e/h"))
+    for node in (client.node("d"), client.node("d/e"), client.node("d/f")):
+        client.union.forget(node, 99)
+    assert client.union.statistics()["inodes"] == 1
+    assert client.read("d/e/h") == b"f"
+
+
 def _walk(client: Client, node: int) -> list[int]:
     found: list[int] = []
     for row in client.union.readdirplus(node, 0):

@@ -78,6 +78,8 @@ class NodeTable:
         while inode is not None and inode.nlookup <= 0 and inode.node != ROOT_ID:
             if inode.predecessor is not None or (isinstance(inode, Directory) and inode.children):
                 return
+            if inode.node not in self._nodes:
+                return  # dropped on the way up from another name of the same file
             parents = [parent for parent, _ in inode.names]
             self._drop(inode)
             # Names of one file may lie in several directories; the loop goes on with one of them, the rest is done here.
