@@ -12,6 +12,8 @@ _COMMANDS = {
     "ls": "unionfs.cli.ls:ls",
     "status": "unionfs.cli.status:status",
     "explain": "unionfs.cli.explain:explain",
+    "layers": "unionfs.cli.layers:layers",
+    "refresh": "unionfs.cli.refresh:refresh",
     "check": "unionfs.cli.check:check",
     "doctor": "unionfs.cli.doctor:doctor",
     "completion": "unionfs.cli.completion:completion",

@@ -169,6 +169,22 @@ class StaleAttributes(NamedTuple):
     node: int
 
 
+class StaleContents(NamedTuple):
+    """The same of the attributes and the contents of ``node``: pages of a file, listing of a directory."""
+
+    node: int
+
+
+class StaleName(NamedTuple):
+    """What the kernel remembers of ``name`` in directory ``parent`` is no longer so: what it leads to, or that there is none."""
+
+    parent: int
+    name: bytes
+
+
+Notice = StaleAttributes | StaleContents | StaleName
+
+
 class Filesystem(Protocol):
     """A filesystem that a transport can serve.  See the module's rules first."""
 

@@ -27,7 +27,7 @@ def run(*arguments: str, program: click.Command = unionfs) -> Result:
 
 
 def test_the_commands_are_those_of_the_documentation() -> None:
-    assert COMMANDS == ["mount", "umount", "ls", "status", "explain", "check", "doctor", "completion"]
+    assert COMMANDS == ["mount", "umount", "ls", "status", "explain", "layers", "refresh", "check", "doctor", "completion"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

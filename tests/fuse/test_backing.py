@@ -71,6 +71,17 @@ def test_all_opens_of_a_node_share_one_backing_id(kernel: FakeKernel, filesystem
     assert kernel.registered == {1}
 
 
+def test_ids_that_nobody_has_open_can_be_dropped(kernel: FakeKernel, filesystem: FakeFilesystem) -> None:
+    files = BackingFiles(-1, filesystem)
+    for node in (A, B):
+        files.acquire(node, Opened(0))
+    files.release(A)
+    files.drop_idle()
+    assert kernel.registered == {2}
+    files.forget(A)
+    assert files.acquire(A, Opened(0)) == (PASSTHROUGH, 3)
+
+
 def test_reopening_after_the_last_release_registers_nothing(kernel: FakeKernel, filesystem: FakeFilesystem) -> None:
     files = BackingFiles(-1, filesystem)
     for _ in range(3):

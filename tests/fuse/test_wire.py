@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unionfs.filesystem import Attr, DirRow, StatFs
+from unionfs.filesystem import Attr, DirRow, StaleAttributes, StaleContents, StaleName, StatFs
 from unionfs.fuse import wire
 from unionfs.fuse.protocol import InitFlag
 
@@ -230,7 +230,15 @@ def test_init_reply_splits_the_flags() -> None:
 
 
 def test_attribute_notice_is_unasked_and_spares_the_data() -> None:
-    assert wire.encode_invalidate_attributes(9) == u32(40, 2) + u64(0) + u64(9, -1, 0)
+    assert wire.encode_notice(StaleAttributes(9)) == u32(40, 2) + u64(0) + u64(9, -1, 0)
+
+
+def test_contents_notice_is_about_all_of_the_data() -> None:
+    assert wire.encode_notice(StaleContents(9)) == u32(40, 2) + u64(0) + u64(9, 0, 0)
+
+
+def test_name_notice_ends_with_a_nul_that_does_not_count() -> None:
+    assert wire.encode_notice(StaleName(9, b"name")) == u32(37, 3) + u64(0) + u64(9) + u32(4, 0) + b"name\0"
 
 
 def test_xattr_names_end_with_nul() -> None:

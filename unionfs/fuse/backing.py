@@ -100,6 +100,12 @@ class BackingFiles:
         if backing is not None:
             self._close(backing)
 
+    def drop_idle(self) -> None:
+        """Let go of the real files that nobody has open: their layer is to be free."""
+        while self._idle:
+            _, backing = self._idle.popitem()
+            self._close(backing)
+
     def _revive(self, node: int, generation: int) -> _Backing | None:
         backing = self._idle.pop(node, None)
         if backing is not None and backing.generation != generation:

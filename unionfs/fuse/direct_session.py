@@ -13,11 +13,12 @@ import logging
 import os
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import trio
 
-from unionfs.filesystem import Blocking, Filesystem
+from unionfs.filesystem import Blocking, Filesystem, Notice, StaleAttributes
 from unionfs.fuse import wire
 from unionfs.fuse.backing import BackingFiles
 from unionfs.fuse.blocking import BlockingWorks
@@ -286,11 +287,26 @@ class DirectSession:
     def _invalidate_attributes(self, node: int) -> None:
         # Attributes only: to invalidate data the kernel waits for page locks, which may be held by a request that waits for us.
         # For attributes it takes one spinlock (fs/fuse/inode.c, fuse_reverse_inval_inode), so this cannot deadlock.
+        self._notify(StaleAttributes(node))
+
+    async def tell(self, notices: Sequence[Notice]) -> None:
+        """See `unionfs.fuse.session.Session.tell`."""
+        if self._backing_files is not None:
+            self._backing_files.drop_idle()
+
+        def notify_all() -> None:
+            for notice in notices:
+                self._notify(notice)
+
+        # In a thread: the kernel waits for locks of directories and pages, held by requests that are ours to answer.
+        await trio.to_thread.run_sync(notify_all)
+
+    def _notify(self, notice: Notice) -> None:
         try:
-            os.write(self._fd, wire.encode_invalidate_attributes(node))
+            os.write(self._fd, wire.encode_notice(notice))
         except OSError as error:
             if error.errno not in _NOT_AWAITED:
-                _log.error("the kernel refuses the notice for node %d: %s", node, error.strerror)
+                _log.error("the kernel refuses %r: %s", notice, error.strerror)
 
 
 # What a write to /dev/fuse fails with when nobody waits for it any more: ENOENT, the request was aborted or the kernel has

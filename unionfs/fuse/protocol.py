@@ -131,6 +131,7 @@ class NotifyCode(IntEnum):
     """What a message that answers no request tells the kernel."""
 
     INVAL_INODE = 2
+    INVAL_ENTRY = 3
 
 
 OPEN_KILL_SUIDGID = 1 << 0

@@ -6,11 +6,12 @@ import ctypes
 import errno
 import logging
 import os
+from collections.abc import Sequence
 
 import pyfuse3
 import trio
 
-from unionfs.filesystem import Filesystem
+from unionfs.filesystem import Filesystem, Notice, StaleAttributes, StaleName
 from unionfs.fuse.pyfuse3_operations import Pyfuse3Operations
 from unionfs.fuse.session import SessionError, SessionSettings
 
@@ -116,20 +117,36 @@ class Pyfuse3Session:
             while not notices:
                 await self._operations.notices_waiting.park()
             for notice in notices:
-                self._invalidate(notice.node)
+                self._notify(self._operations.ids.known_id(notice.node), notice)
             notices.clear()
 
-    def _invalidate(self, node: int) -> None:
-        kernel_id = self._operations.ids.known_id(node)
+    async def tell(self, notices: Sequence[Notice]) -> None:
+        """See `unionfs.fuse.session.Session.tell`."""
+        ids = self._operations.ids
+        known = [(ids.known_id(notice[0]), notice) for notice in notices]
+
+        def notify_all() -> None:
+            for kernel_id, notice in known:
+                self._notify(kernel_id, notice)
+
+        # In a thread: the kernel waits for locks of directories and pages, held by requests that are ours to answer.
+        await trio.to_thread.run_sync(notify_all)
+
+    @staticmethod
+    def _notify(kernel_id: int | None, notice: Notice) -> None:
+        """``kernel_id``: what the kernel calls the node of the notice; None: it does not know it."""
         if kernel_id is None:
             return
         try:
-            # With attr_only the kernel takes no lock of the inode and waits for nothing.
-            pyfuse3.invalidate_inode(pyfuse3.InodeT(kernel_id), attr_only=True)
+            if isinstance(notice, StaleName):
+                pyfuse3.invalidate_entry(pyfuse3.InodeT(kernel_id), pyfuse3.FileNameT(notice.name))
+            else:
+                # With attr_only the kernel takes no lock of the inode and waits for nothing.
+                pyfuse3.invalidate_inode(pyfuse3.InodeT(kernel_id), attr_only=isinstance(notice, StaleAttributes))
         except OSError as error:
-            # ENOENT: dropped meanwhile, its FORGET is on the way.  ENODEV, ENOTCONN: unmounted meanwhile.
+            # ENOENT: dropped meanwhile, its FORGET is on the way, or a name nobody asked for.  ENODEV, ENOTCONN: unmounted.
             if error.errno not in (errno.ENOENT, errno.ENODEV, errno.ENOTCONN):
-                log.exception("the kernel refuses the notice for node %d", node)
+                log.exception("the kernel refuses %r", notice)
 
 
 def _libfuse_version() -> str:

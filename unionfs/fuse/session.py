@@ -6,10 +6,13 @@ A *session* serves one mount from INIT until the kernel ends the connection.  `u
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import trio
+
+from unionfs.filesystem import Notice
 
 DataPath = Literal["auto", "passthrough", "cached"]
 
@@ -75,4 +78,11 @@ class Session(Protocol):
 
         Raises:
             SessionError: there is no session; the mount is unusable and the caller must take it away.
+        """
+
+    async def tell(self, notices: Sequence[Notice]) -> None:
+        """Make the kernel forget what is no longer so, while requests go on being answered; it has when this returns.
+
+        Real files that the kernel holds though nobody has them open are let go of as well.  Errors are logged; a node that
+        the kernel does not know, or a connection that has ended, is none.
         """

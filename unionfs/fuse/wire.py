@@ -14,7 +14,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from unionfs.filesystem import Attr, DirRow, StatFs
+from unionfs.filesystem import Attr, DirRow, Notice, StaleAttributes, StaleName, StatFs
 from unionfs.fuse.protocol import InitFlag, NotifyCode
 
 Body = memoryview | bytes
@@ -172,6 +172,7 @@ DIRENTPLUS_SIZE = ENTRY_OUT.size + DIRENT.size
 # flags2, max_stack_depth, request_timeout
 INIT_OUT = struct.Struct("=IIIIHHIIHHIIH22x")
 INVAL_INODE_OUT = struct.Struct("=Qqq")  # node, offset, length
+INVAL_ENTRY_OUT = struct.Struct("=QII")  # parent, length of the name, flags; then the name and a NUL
 BACKING_MAP = struct.Struct("=iIQ")  # descriptor, flags, padding
 BACKING_ID = struct.Struct("=I")
 NODE_ID = struct.Struct("=Q")
@@ -266,9 +267,14 @@ def encode_init(
     )
 
 
-def encode_invalidate_attributes(node: int) -> bytes:
-    """A whole message that makes the kernel forget the attributes and ACLs of a node; the negative offset spares the data."""
-    payload = INVAL_INODE_OUT.pack(node, -1, 0)
+def encode_notice(notice: Notice) -> bytes:
+    """The whole message that makes the kernel forget what is no longer so."""
+    if isinstance(notice, StaleName):
+        name = notice.name
+        payload = INVAL_ENTRY_OUT.pack(notice.parent, len(name), 0) + name + b"\0"
+        return REPLY_HEADER.pack(REPLY_HEADER.size + len(payload), NotifyCode.INVAL_ENTRY, 0) + payload
+    # Attributes and ACLs in any case; a negative offset spares the data, 0 and length 0 means all of it.
+    payload = INVAL_INODE_OUT.pack(notice.node, -1 if isinstance(notice, StaleAttributes) else 0, 0)
     return REPLY_HEADER.pack(REPLY_HEADER.size + len(payload), NotifyCode.INVAL_INODE, 0) + payload
 
 

@@ -15,6 +15,7 @@ Layout, from the bottom up:
 ``registry``           which unions are mounted.
 ``lookup``             the mount that a path means.
 ``control``, ``control_server``   the two ends of a daemon's control socket.
+``live_layers``, ``layers``   changing the layers of a running mount: in the daemon, and in the command.
 ``server``             one mount, from the checks to the last file closed.
 ``daemon``             starting a server, in the background or not.
 ``unmounting``         unmounting, and waiting for the end.

@@ -69,6 +69,22 @@ def check(request: MountRequest) -> MountRequest:
     return dataclasses.replace(request, mountpoint=mountpoint, lowers=lowers, data=data, upper=upper, work=work)
 
 
+def check_added_layer(given: Path, directories: list[tuple[str, str]]) -> Path:
+    """``given`` absolute and free of symbolic links, if it may become a lower layer of a union that is mounted.
+
+    ``directories`` are those of the union: what messages call each, and its path.  Not for the daemon of that union, which would
+    wait for itself.
+
+    Raises:
+        RefusedError: it is not fit, or overlaps with one of them.
+    """
+    path = check_directory("lower", given)
+    locator = Locator(read_mountinfo())
+    present = [_Part(role, _locate(locator, Path(other))) for role, other in directories]
+    _check_apart([*present, _Part("lower", _locate(locator, path))])
+    return path
+
+
 def default_work(upper: Path) -> Path:
     """The work directory of ``upper`` where the user names none: ``.NAME.work`` beside it."""
     return upper.with_name(f".{upper.name}.work")

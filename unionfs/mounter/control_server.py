@@ -66,9 +66,12 @@ async def _serve_requests(stream: trio.SocketStream, handlers: Mapping[str, Hand
         while True:
             with trio.fail_after(TIMEOUT):
                 line = await _receive_line(stream, received)
-                if line is None:
-                    return
-                await stream.send_all(encode(await _answer(line, handlers)))
+            if line is None:
+                return
+            # Not limited: it takes what it takes, and nobody may cut it off half-way.
+            answer = encode(await _answer(line, handlers))
+            with trio.fail_after(TIMEOUT):
+                await stream.send_all(answer)
     except (trio.BrokenResourceError, trio.TooSlowError):
         return  # a client that went away or fell silent harms nobody
 

@@ -38,7 +38,7 @@ class Record:
 
     ``start_time`` is the daemon's, in clock ticks since boot; ``mounted_at`` in seconds since the epoch; ``namespace`` names the
     daemon's mount namespace (the text of ``/proc/PID/ns/mnt``); ``own_work`` says that the user named no work directory; ``data``
-    are the data-only layers.
+    are the data-only layers; ``layer_changes`` counts the changes of ``lowers`` since the mount.
     """
 
     mountpoint: str
@@ -57,6 +57,7 @@ class Record:
     log: str | None
     mounted_at: float
     data: list[str] = dataclasses.field(default_factory=list)
+    layer_changes: int = 0
 
 
 class State(Enum):
@@ -128,7 +129,7 @@ class Registration:
         self.directory.mkdir(mode=0o700)
 
     def publish(self, record: Record) -> None:
-        """Write the state file: from now on commands see the mount."""
+        """Write the state file, or replace it: from now on commands see the mount so."""
         # The device number of a mount that is gone is used again.  What a killed daemon left would seem to be about this mount.
         for directory in _entries(self.directory.parent):
             other = _read_record(directory)

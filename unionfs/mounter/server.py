@@ -23,6 +23,7 @@ from unionfs.linux import mount as linux_mount
 from unionfs.mounter import control_server
 from unionfs.mounter.checks import check
 from unionfs.mounter.errors import DaemonError
+from unionfs.mounter.live_layers import LiveLayers
 from unionfs.mounter.locks import locked
 from unionfs.mounter.process_setup import tune_garbage_collector
 from unionfs.mounter.registry import Record, Registration, device_of, mount_namespace
@@ -106,7 +107,7 @@ def serve(request: MountRequest, log: Path | None, ready: Callable[[], None]) ->
                 _log.info("mounted %s", record.mountpoint)
                 ready()
 
-            return trio.run(_Server(session, union, record).run, listener, publish)
+            return trio.run(_Server(session, union, LiveLayers(union, session, registration, record)).run, listener, publish)
 
 
 def _record(registration: Registration, checked: MountRequest, device: int, log: Path | None, *, own_work: bool) -> Record:
@@ -199,24 +200,25 @@ def _open_session(fd: int, union: Union, request: MountRequest, depth: int) -> S
 class _Server:
     """The tasks of a mounted union: the session, the control socket, the signals."""
 
-    def __init__(self, session: Session, union: Union, record: Record) -> None:
+    def __init__(self, session: Session, union: Union, layers: LiveLayers) -> None:
         self._session = session
         self._union = union
-        self._record = record
+        self._layers = layers
+        self._mountpoint = layers.record.mountpoint
         self._error: SessionError | None = None
         self._stopped_by: signal.Signals | None = None
 
     async def run(self, listener: Any, ready: Callable[[], None]) -> signal.Signals | None:
-        handlers: dict[str, control_server.Handler] = {"status": self._status, "explain": self._explain}
+        handlers = {"status": self._status, "explain": self._explain, **self._layers.handlers}
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._stop_on_signal, nursery.cancel_scope)
             await nursery.start(self._run_session, nursery.cancel_scope)
             if self._error is None:
                 ready()
                 nursery.start_soon(control_server.serve, listener, handlers)
-        _log.info("%s is no longer mounted", self._record.mountpoint)
+        _log.info("%s is no longer mounted", self._mountpoint)
         if self._error is not None:
-            raise DaemonError(self._record.mountpoint, str(self._error))
+            raise DaemonError(self._mountpoint, str(self._error))
         return self._stopped_by
 
     async def _run_session(
@@ -240,11 +242,11 @@ class _Server:
                     return
                 self._stopped_by = signal.Signals(number)
                 # In a thread: unmounting writes dirty pages back, and the requests for that are ours to answer.
-                await trio.to_thread.run_sync(_unmount, Path(self._record.mountpoint), abandon_on_cancel=True)
+                await trio.to_thread.run_sync(_unmount, Path(self._mountpoint), abandon_on_cancel=True)
 
     async def _status(self, _request: dict[str, Any]) -> object:
         return {
-            **dataclasses.asdict(self._record),
+            **dataclasses.asdict(self._layers.record),
             "negotiated": self._session.negotiated,
             "requests": self._session.counters,
             "union": self._union.statistics(),

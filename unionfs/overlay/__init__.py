@@ -31,12 +31,14 @@ Layout, from the bottom up:
 ``inode_flags``        flags of chattr(1).
 ``creation``, ``removal``, ``rename``   changes of names.
 ``directory_listing``  readdir.
+``layers_change``      other lower layers under a union in use.
 ``explain``            which layer a path comes from.
 ``union``              all of it behind the filesystem contract.
 """
 
-from unionfs.overlay.layer import Stack
+from unionfs.overlay.layer import Layer, Stack, open_lower
+from unionfs.overlay.layers_change import LayersChange
 from unionfs.overlay.options import Options, OwnerOptions
 from unionfs.overlay.union import Union
 
-__all__ = ["Options", "OwnerOptions", "Stack", "Union"]
+__all__ = ["Layer", "LayersChange", "Options", "OwnerOptions", "Stack", "Union", "open_lower"]

@@ -13,6 +13,7 @@ Source: Documentation/filesystems/overlayfs.rst ("Inode properties", "Index"), `
 from __future__ import annotations
 
 import contextlib
+import copy
 import errno
 import logging
 import os
@@ -58,6 +59,17 @@ class Index:
         except OSError:
             self.close()
             raise
+
+    def over(self, lowers: list[Layer], origins: Origins) -> Index:
+        """The same index for other lower layers, whose origins are ``origins``.
+
+        Raises:
+            OSError: EOPNOTSUPP or EPERM, as at the start.
+        """
+        _verify_handles(lowers, origins)
+        other = copy.copy(self)
+        other._origins = origins
+        return other
 
     @property
     def place(self) -> RealDir:

@@ -52,6 +52,7 @@ class Inode:
         copying: the part of its copy-up that is under way in another thread.
         successor: set once a copy-up had to leave this node behind (it was pinned): what now stands for it.
         predecessor: the node left behind, as long as the kernel knows it.
+        lower_ctime_ns: the ctime of a lower object when it was found: tells whether somebody changed it underneath.
     """
 
     __slots__ = (
@@ -64,6 +65,7 @@ class Inode:
         "ino",
         "kind",
         "links",
+        "lower_ctime_ns",
         "names",
         "nlookup",
         "node",
@@ -98,6 +100,7 @@ class Inode:
         self.copying: StagedWork | None = None
         self.successor: Inode | None = None
         self.predecessor: Inode | None = None
+        self.lower_ctime_ns = 0
 
     @property
     def is_upper(self) -> bool:

@@ -114,13 +114,18 @@ def open_dir(name: bytes, dir_fd: int) -> int:
         return os.open(name, _OPEN_DIR | os.O_PATH, dir_fd=dir_fd)
 
 
+def layer_label(role: str, index: int) -> str:
+    """What people read of the layer at a position, 0 on top."""
+    return f"{role}[{index}]"
+
+
 def open_lower(index: int, path: Path, role: str = "lower") -> Layer:
     """Open a lower layer, or a data-only one (``role`` is what it is called).
 
     Through a private read-only mount, so that the kernel itself refuses every write to it and leaves its access times alone
     (OverlayFS does the same).  Where that is not allowed, as it is.
     """
-    label = f"{role}[{index}]"
+    label = layer_label(role, index)
     try:
         mount_fd = clone_private(os.fsencode(path))
     except OSError as error:

@@ -87,6 +87,11 @@ class NodeTable:
                 self.release(parent)
             inode = parents[0] if parents else None
 
+    def discard(self, inode: Inode) -> None:
+        """Drop ``inode``, which has no name, though the kernel holds it: from now on that gets ESTALE for it."""
+        inode.nlookup = 0
+        self.release(inode)
+
     def _drop(self, inode: Inode) -> None:
         for parent, name in inode.names:
             del parent.children[name]

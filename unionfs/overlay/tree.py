@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import logging
 import os
@@ -15,7 +16,7 @@ from unionfs.overlay.fd_pool import FdPool
 from unionfs.overlay.index import Index
 from unionfs.overlay.ino_map import InoMap, ShortInoMap
 from unionfs.overlay.inode import Directory, Inode, LowerLinks
-from unionfs.overlay.layer import Layer, RealDir, Stack, open_lower, open_upper
+from unionfs.overlay.layer import Layer, RealDir, Stack, layer_label, open_lower, open_upper
 from unionfs.overlay.layer_owners import choose_owners
 from unionfs.overlay.listing import RealName, merge, read_names
 from unionfs.overlay.lower_stack import LowerStack
@@ -64,11 +65,43 @@ class Tree:
         one."""
         self.told_of_owners = False
         """Whether it was logged that an object could not be copied up because of its owner."""
-        self.lower_stack = LowerStack(self.lowers, self.pool, self.xattrs, options.follows_redirects)
-        data_layers = DataLayers(self.data_only, self.pool)
-        self.metacopies = Metacopies(self.lower_stack, data_layers, self.pool, self.xattrs, options.follows_redirects)
+        self._follows_redirects = options.follows_redirects
+        self._owner_options = options.owners
+        self._data_layers = DataLayers(self.data_only, self.pool)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start at the root of ``lowers``, with nothing looked up yet."""
+        follow = self._follows_redirects
+        self.lower_stack = LowerStack(self.lowers, self.pool, self.xattrs, follow)
+        self.metacopies = Metacopies(self.lower_stack, self._data_layers, self.pool, self.xattrs, follow)
         upper_root = self.upper.root if self.upper else None
         self.root = self.new_directory(upper_root, tuple(layer.root for layer in self.lowers))
+
+    def over(self, lowers: list[Layer]) -> Tree:
+        """The same union over other lower layers, with nothing looked up yet: what a fresh mount of them would show.  It shares
+        all else with this one, and is for looking only (see `unionfs.overlay.layers_change`).
+
+        Raises:
+            OSError: a layer does not go with what was settled when the union was mounted: its index, or where owners are.
+        """
+        has_overrides, _ = choose_owners(self.upper, lowers, self._owner_options)
+        if has_overrides and not self.has_overrides:
+            raise OSError(errno.EINVAL, "it has owners in extended attributes, as no layer had when the union was mounted")
+        other = copy.copy(self)
+        other.nodes, other.lowers = NodeTable(), lowers
+        other.origins = Origins(lowers, self.upper)
+        if self.index is not None:
+            other.index = self.index.over(lowers, other.origins)
+        other._begin()
+        return other
+
+    def take_lowers(self, other: Tree) -> None:
+        """From now on the lower layers are those of ``other``, made by `over`; the inodes are left to the caller."""
+        self.lowers, self.origins, self.index = other.lowers, other.origins, other.index
+        self.lower_stack, self.metacopies = other.lower_stack, other.metacopies
+        for index, layer in enumerate(self.lowers):
+            layer.label = layer_label("lower", index)
 
     def _open_layers(self, stack: Stack, options: Options) -> None:
         for index, path in enumerate(stack.lowers):
@@ -267,6 +300,7 @@ class Tree:
     def _new_lower_inode(self, directory: Directory, name: bytes, kind: int, position: int, st: os.stat_result) -> Inode:
         place = directory.lowers[position]
         inode = Inode(self.nodes.new_id(), self.inos.shown(st.st_dev, st.st_ino), kind, place, name)
+        inode.lower_ctime_ns = st.st_ctime_ns
         self.nodes.add(inode)
         if kind == kinds.REG and self.metacopies.may_be(place):
             self._find_data(inode, directory, name, position)

@@ -17,7 +17,8 @@ from unionfs.overlay.explain import Explain
 from unionfs.overlay.id_map import ACL_PREFIX
 from unionfs.overlay.inode import Inode
 from unionfs.overlay.inode_flags import InodeFlags
-from unionfs.overlay.layer import Stack
+from unionfs.overlay.layer import Layer, Stack
+from unionfs.overlay.layers_change import LayersChange, Underneath
 from unionfs.overlay.options import Options
 from unionfs.overlay.real_file import read_fd
 from unionfs.overlay.removal import Removal
@@ -271,6 +272,29 @@ class Union:
 
     def explain(self, path: bytes) -> dict[str, Any]:
         return self._explain.explain(path)
+
+    # -- changes of the lower layers ------------------------------------------------------------------------------------------
+
+    @property
+    def lowers(self) -> list[Layer]:
+        """The lower layers, top first."""
+        return list(self._tree.lowers)
+
+    def change_layers(self, lowers: list[Layer]) -> LayersChange:
+        """Plan the change to other lower layers: some of `lowers`, and new ones of `open_lower`.
+
+        Raises:
+            OSError: a layer cannot be read, or not be used in this union.
+        """
+        return LayersChange(self._tree, lowers)
+
+    def reread_layers(self, kernel_keeps_sizes: bool) -> LayersChange:
+        """Plan reading the lower layers anew, because somebody changed them.
+
+        ``kernel_keeps_sizes``: it believes no other size of a file than its own (writeback cache), so that a file that was
+        written underneath must become another inode.  Errors as `change_layers`.
+        """
+        return LayersChange(self._tree, self.lowers, Underneath(kernel_keeps_sizes))
 
     def close(self) -> None:
         self._tree.close()

@@ -1,0 +1,129 @@
+"""Changing the lower layers of the mount that this process serves: in the union, the kernel's memory and the registry."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import logging
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from unionfs.filesystem import Notice
+from unionfs.fuse.session import Session
+from unionfs.linux.mountinfo import read_mountinfo
+from unionfs.mounter.control_server import Handler
+from unionfs.mounter.registry import Record, Registration
+from unionfs.overlay import Layer, LayersChange, Union, open_lower
+
+_log = logging.getLogger("unionfs.mounter")
+
+_PATIENCE = 0.5
+"""Seconds for the kernel to let go of what nobody uses; a file that was just closed takes it a moment."""
+_LOOK_AGAIN = 0.005
+
+
+class LiveLayers:
+    """The lower layers of one running mount.  One change at a time, each between two requests, as a whole or not at all."""
+
+    def __init__(self, union: Union, session: Session, registration: Registration, record: Record) -> None:
+        self._union = union
+        self._session = session
+        self._registration = registration
+        self.record = record
+        """What the registry has of the mount."""
+        self._one_at_a_time = trio.Lock()
+
+    @property
+    def handlers(self) -> dict[str, Handler]:
+        """The requests of the control socket (see `unionfs.mounter.layers`, which sends them)."""
+        return {"add_layer": self._add, "remove_layer": self._remove, "refresh": self._refresh}
+
+    async def _add(self, request: dict[str, Any]) -> object:
+        async with self._one_at_a_time:
+            self._check_unchanged(request)
+            # In a thread: should the path lead into the mount itself, its requests must go on being answered.
+            added = await trio.to_thread.run_sync(open_lower, 0, Path(str(request["path"])))
+            lowers = self._union.lowers
+            try:
+                await self._change([added, *lowers] if request["top"] else [*lowers, added])
+            except BaseException:
+                added.close()
+                raise
+            return self.record.lowers
+
+    async def _remove(self, request: dict[str, Any]) -> object:
+        async with self._one_at_a_time:
+            self._check_unchanged(request)
+            lowers = [layer for layer in self._union.lowers if str(layer.path) != request["path"]]
+            if not 0 < len(lowers) < len(self._union.lowers):
+                raise OSError(errno.EINVAL, "not a lower layer that can be removed")
+            await self._change(lowers)
+            return self.record.lowers
+
+    async def _refresh(self, _request: dict[str, Any]) -> object:
+        async with self._one_at_a_time:
+            flags = self._session.negotiated.get("flags")
+            keeps_sizes = isinstance(flags, list) and "writeback_cache" in flags
+            await self._tell(self._union.reread_layers(keeps_sizes).apply())
+            return self.record.lowers
+
+    def _check_unchanged(self, request: dict[str, Any]) -> None:
+        # Whoever asks has checked the layer against those that were there then.
+        if request.get("layer_changes") != self.record.layer_changes:
+            raise OSError(errno.EAGAIN, "the layers were changed meanwhile")
+
+    # -- changing -----------------------------------------------------------------------------------------------------------
+
+    async def _change(self, lowers: list[Layer]) -> None:
+        change = self._plan(lowers)
+        if change.in_the_way:
+            change.discard()
+            await self._make_kernel_let_go(change)
+            # Planned anew: requests were answered meanwhile.
+            change = self._plan(lowers)
+            if change.in_the_way:
+                change.discard()
+                raise OSError(errno.EBUSY, f"{self.record.mountpoint}/{change.in_the_way[0].path} is in use")
+        paths = [str(layer.path) for layer in lowers]
+        record = dataclasses.replace(self.record, lowers=paths, layer_changes=self.record.layer_changes + 1)
+        try:
+            self._registration.publish(record)
+        except OSError:
+            change.discard()
+            raise
+        notices = change.apply()
+        self.record = record
+        _log.info("the lower layers of %s are now %s", record.mountpoint, ", ".join(paths))
+        await self._tell(notices)
+
+    def _plan(self, lowers: list[Layer]) -> LayersChange:
+        change = self._union.change_layers(lowers)
+        mounted = self._mounted_on(change.lost_paths)
+        if mounted is not None:
+            change.discard()
+            raise OSError(errno.EBUSY, f"something is mounted on {mounted}")
+        return change
+
+    def _mounted_on(self, paths: list[str]) -> Path | None:
+        """The mount on or below one of ``paths`` in the union: the kernel would take it away along with the name."""
+        if not paths:
+            return None
+        top = Path(self.record.mountpoint)
+        lost = {top / path for path in paths}
+        for mount in read_mountinfo():
+            if not lost.isdisjoint((mount.mount_point, *mount.mount_point.parents)):
+                return mount.mount_point
+        return None
+
+    async def _make_kernel_let_go(self, change: LayersChange) -> None:
+        await self._tell([name for entry in change.in_the_way for name in entry.names])
+        with trio.move_on_after(_PATIENCE):
+            while change.is_held:
+                await trio.sleep(_LOOK_AGAIN)
+
+    async def _tell(self, notices: list[Notice]) -> None:
+        # Whatever becomes of the client: a kernel that was told half of it would go on believing the rest.
+        with trio.CancelScope(shield=True):
+            await self._session.tell(notices)
