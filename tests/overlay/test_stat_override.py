@@ -212,6 +212,16 @@ def test_write_by_others_drops_the_set_id_bits_of_the_attribute(open_union: Open
     assert os.getxattr(tmp_path / "upper/f", NAME) == b"0:0:2745"
 
 
+def test_real_set_id_bits_of_an_older_upper_file_go_with_the_first_change(open_union: Open, tmp_path: Path) -> None:
+    client = open_union({}, options=CONTAINERS)
+    (tmp_path / "upper/f").touch()
+    (tmp_path / "upper/f").chmod(0o6711)
+    assert shown(client.attr("f")) == (0, 0, "-rws--s--x")
+    client.call(client.union.write, client.node("f"), 0, b"x", True)
+    assert shown(client.attr("f")) == (0, 0, "-rwx--x--x")
+    assert real(tmp_path / "upper/f") == (0, 0, "-rwx--x--x")
+
+
 def test_copy_up_keeps_what_the_attribute_of_the_lower_says(tmp_path: Path) -> None:
     layers = stack(tmp_path, {"d/f": b"data", "real": b""})
     lower, upper = tmp_path / "lower0", tmp_path / "upper"

@@ -84,7 +84,7 @@ def chown(tree: Tree, inode: Inode, uid: int, gid: int) -> None:
     before = override.read(path, follow, Stored.of(st))
     mode = before.mode if stat.S_ISDIR(st.st_mode) else without_set_ids(before.mode)
     after = before._replace(uid=before.uid if uid == -1 else uid, gid=before.gid if gid == -1 else gid, mode=mode)
-    override.write(path, follow, after)
+    _rewrite(override, path, follow, st, after)
 
 
 def chmod(tree: Tree, inode: Inode, mode: int) -> None:
@@ -95,7 +95,14 @@ def chmod(tree: Tree, inode: Inode, mode: int) -> None:
     if st is None or override is None:
         os.chmod(path, stat.S_IMODE(mode))
     else:
-        override.write(path, follow, override.read(path, follow, Stored.of(st))._replace(mode=mode))
+        _rewrite(override, path, follow, st, override.read(path, follow, Stored.of(st))._replace(mode=mode))
+
+
+def _rewrite(override: StatOverride, path: bytes, follow: bool, st: os.stat_result, stored: Stored) -> None:
+    if st.st_mode & (stat.S_ISUID | stat.S_ISGID):
+        # Made before owners went into attributes: the real bits would outlive a write by somebody who may not keep them.
+        os.chmod(path, stat.S_IMODE(st.st_mode) & 0o1777)
+    override.write(path, follow, stored)
 
 
 def own_new(
