@@ -24,10 +24,11 @@ def choose_owners(upper: Layer | None, lowers: Sequence[Layer], options: OwnerOp
     Raises:
         OSError: the upper layer cannot hold the attribute.
     """
-    if options.overrides != "none" or options.detects_overrides:
-        _find_overrides(upper, lowers, options)
-    if options.uids or options.gids:
-        _find_idmapped(lowers)
+    look_at_lowers(lowers, options)
+    if upper is not None:
+        upper.override = _form_of_upper(upper, options)
+        if upper.override is not None and not upper.override.is_in(upper.root.fd):
+            _mark(upper, upper.override, lowers)
     has_overrides = any(layer.override is not None for layer in (*lowers, *([upper] if upper else ())))
     if not (has_overrides or options.maps_ids):
         return False, None
@@ -36,26 +37,22 @@ def choose_owners(upper: Layer | None, lowers: Sequence[Layer], options: OwnerOp
     return has_overrides, IdMaps(uids, IdMap(options.gids, options.squash_gid, overflow_gid))
 
 
-def _find_overrides(upper: Layer | None, lowers: Sequence[Layer], options: OwnerOptions) -> None:
-    for layer in lowers:
-        layer.override = form_of(layer.root.fd)
-    if upper is not None:
-        upper.override = _form_of_upper(upper, options)
-        if upper.override is not None and not upper.override.is_in(upper.root.fd):
-            _mark(upper, upper.override, lowers)
-
-
-def _find_idmapped(lowers: Sequence[Layer]) -> None:
-    mounts = {mount.id: mount for mount in read_mountinfo()}
-    for layer in lowers:
-        # By its path: the mount that it is open through shows nowhere.
-        mount = mounts.get(mount_id(layer.path))
-        layer.is_idmapped = mount is not None and "idmapped" in mount.options.split(",")
+def look_at_lowers(lowers: Sequence[Layer], options: OwnerOptions) -> None:
+    """Set `Layer.override` and `Layer.is_idmapped` of lower layers."""
+    if options.overrides != "none" or options.detects_overrides:
+        for layer in lowers:
+            layer.override = form_of(layer.root.fd)
+    if options.uids or options.gids:
+        mounts = {mount.id: mount for mount in read_mountinfo()}
+        for layer in lowers:
+            # By its path: the mount that it is open through shows nowhere.
+            mount = mounts.get(mount_id(layer.path))
+            layer.is_idmapped = mount is not None and "idmapped" in mount.options.split(",")
 
 
 def _form_of_upper(upper: Layer, options: OwnerOptions) -> StatOverride | None:
     if options.overrides == "none":
-        return form_of(upper.root.fd)
+        return form_of(upper.root.fd) if options.detects_overrides else None
     if options.overrides == "privileged":
         return PRIVILEGED
     return USER if not CONTAINERS.is_in(upper.root.fd) and USER.is_in(upper.root.fd) else CONTAINERS
