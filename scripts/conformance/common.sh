@@ -2,6 +2,7 @@
 #
 # begin NAME "$@"  reads BACKEND, refuses what it does not know, sets $backend and $top (a new directory; removed at the end).
 # mount_union      mounts $merged, a union of $lower and $upper ($top/lower, $top/upper); for "plain", $merged is a mere directory.
+# unmount_union    takes that mount away and returns when the layers are free.
 # unionfs_options  prints the mount options that stand for $backend, a backend of ours.
 
 set -euo pipefail
@@ -51,6 +52,12 @@ mount_union() {
     kernel) mount -t overlay overlay -o "$features,lowerdir=$lower,upperdir=$upper,workdir=$work" "$merged" ;;
     *) unionfs mount -l "$lower" -u "$upper" -w "$work" -o "$(unionfs_options)" "$merged" ;;
     esac
+}
+
+# Also waits for the daemon, which umount(8) does not do.
+unmount_union() {
+    umount "$merged"
+    flock -w 60 "$upper" true
 }
 
 clean_up() {
