@@ -16,9 +16,15 @@ fail() {
     exit 2
 }
 
+[ "$(id -u)" = 0 ] || fail "suites mount and change owners; run as root"
+# In a mount namespace of its own, so that nobody else's gets a copy of the mounts: a copy keeps the daemon, and with it the layers,
+# in use after umount(8).
+if [ "${UNIONFS_OWN_NAMESPACE-}" != "$$" ]; then
+    UNIONFS_OWN_NAMESPACE=$$ exec unshare --mount --propagation private -- "$0" "$@"
+fi
+
 begin() {
     backend=$1
-    [ "$(id -u)" = 0 ] || fail "suites mount and change owners; run as root"
     case "$backend" in
     direct | direct-cached | pyfuse3 | kernel | plain) ;;
     *) fail "$backend: no backend; one of direct, direct-cached, pyfuse3, kernel, plain" ;;
