@@ -16,7 +16,7 @@ from pathlib import Path
 
 import trio
 
-from tests.fuse.fake_filesystem import FakeFilesystem
+from tests.fake_filesystem import FakeFilesystem
 from tests.mounts import is_mounted
 from unionfs.filesystem import Filesystem
 from unionfs.fuse.direct_session import DirectSession

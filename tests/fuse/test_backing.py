@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuse.fake_filesystem import FakeFilesystem
+from tests.fake_filesystem import FakeFilesystem
 from tests.fuse.serving import Served, served, wait_until
 from tests.mounts import KERNEL
 from unionfs.filesystem import Opened

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuse.fake_filesystem import FakeFilesystem
+from tests.fake_filesystem import FakeFilesystem
 from unionfs.filesystem import ROOT_ID, SET_ATIME, SET_KILL_SUIDGID, SET_MTIME, Caller, Changes
 from unionfs.fuse import wire
 from unionfs.fuse.direct_handlers import DirectHandlers

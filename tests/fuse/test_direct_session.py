@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from tests.fuse.fake_filesystem import FakeFilesystem
+from tests.fake_filesystem import FakeFilesystem
 from tests.fuse.serving import DEADLINE, Served, served, wait_until
 from unionfs.filesystem import ROOT_ID, Blocking, StaleAttributes
 from unionfs.fuse.mounting import unmount

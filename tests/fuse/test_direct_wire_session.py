@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.fuse.fake_filesystem import FakeFilesystem
+from tests.fake_filesystem import FakeFilesystem
 from unionfs.filesystem import ROOT_ID
 from unionfs.fuse import wire
 from unionfs.fuse.direct_session import _ENDED, _NOTHING_YET, DirectSession

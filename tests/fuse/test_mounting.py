@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.fuse.fake_filesystem import FakeFilesystem
+from tests.fake_filesystem import FakeFilesystem
 from tests.fuse.serving import DEADLINE, served
 from tests.fuse.unprivileged import SOURCE
 from tests.mounts import is_mounted

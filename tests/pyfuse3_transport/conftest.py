@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pyfuse3_transport.memory_filesystem import MemoryFilesystem
+from tests.fake_filesystem import FakeFilesystem
 
 
 @pytest.fixture
@@ -15,5 +15,5 @@ def mountpoint(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def filesystem() -> MemoryFilesystem:
-    return MemoryFilesystem()
+def filesystem() -> FakeFilesystem:
+    return FakeFilesystem()

@@ -93,5 +93,6 @@ def serve(
             unmount(mountpoint, lazy=True)
         assert served.ended.wait(TIMEOUT), "the session did not end with the mount"
         thread.join(TIMEOUT)
+        filesystem.close()
     if served.error is not None:
         raise served.error

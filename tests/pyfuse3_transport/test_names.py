@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.pyfuse3_transport.memory_filesystem import FIRST_INO, MemoryFilesystem
+from tests.fake_filesystem import FIRST_INO, FakeFilesystem
 from tests.pyfuse3_transport.served import TIMEOUT, Served, as_user, serve
 from unionfs.filesystem import Caller, DirRow, Entry
 from unionfs.linux.rename import RENAME_EXCHANGE, RENAME_NOREPLACE, renameat2
 
 
 @pytest.fixture
-def served(mountpoint: Path, filesystem: MemoryFilesystem) -> Iterator[Served]:
+def served(mountpoint: Path, filesystem: FakeFilesystem) -> Iterator[Served]:
     with serve(mountpoint, filesystem) as served:
         yield served
 
@@ -29,16 +29,16 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_inode_numbers_are_those_of_the_filesystem(served: Served, filesystem: MemoryFilesystem) -> None:
-    inode = filesystem.add(b"file", stat.S_IFREG | 0o644)
+def test_inode_numbers_are_those_of_the_filesystem(served: Served, filesystem: FakeFilesystem) -> None:
+    inode = filesystem.make(b"file", stat.S_IFREG | 0o644)
     assert (served.mountpoint / "file").stat().st_ino == inode.ino
     assert served.mountpoint.stat().st_ino == FIRST_INO
 
 
-def test_listing_tells_the_same_number_and_type_as_stat(served: Served, filesystem: MemoryFilesystem) -> None:
-    filesystem.add(b"file", stat.S_IFREG | 0o644)
-    filesystem.add(b"dir", stat.S_IFDIR | 0o755)
-    filesystem.add(b"link", stat.S_IFLNK | 0o777, b"file")
+def test_listing_tells_the_same_number_and_type_as_stat(served: Served, filesystem: FakeFilesystem) -> None:
+    filesystem.make(b"file", stat.S_IFREG | 0o644)
+    filesystem.make(b"dir", stat.S_IFDIR | 0o755)
+    filesystem.make(b"link", stat.S_IFLNK | 0o777, b"file")
     with os.scandir(served.mountpoint) as rows:
         listed = {row.name: (row.inode(), row.is_file(follow_symlinks=False), row.is_symlink()) for row in rows}
     found = {name: (served.mountpoint / name).lstat() for name in listed}
@@ -46,9 +46,9 @@ def test_listing_tells_the_same_number_and_type_as_stat(served: Served, filesyst
     assert set(listed) == {"file", "dir", "link"}
 
 
-def test_two_nodes_of_one_inode_number_stay_apart(served: Served, filesystem: MemoryFilesystem) -> None:
+def test_two_nodes_of_one_inode_number_stay_apart(served: Served, filesystem: FakeFilesystem) -> None:
     for name in (b"a", b"b"):
-        filesystem.add(name, stat.S_IFREG | 0o644, name).ino = 900
+        filesystem.make(name, stat.S_IFREG | 0o644, name).ino = 900
     assert [(served.mountpoint / name).read_bytes() for name in ("a", "b")] == [b"a", b"b"]
     numbers = {(served.mountpoint / name).stat().st_ino for name in ("a", "b")}
     assert len(numbers) == 2
@@ -62,9 +62,9 @@ def test_missing_name_is_asked_for_once(served: Served) -> None:
     assert served.session.counters["lookup"] == 1
 
 
-def test_attributes_are_asked_for_once_unless_stale(served: Served, filesystem: MemoryFilesystem) -> None:
-    kept = filesystem.add(b"kept", stat.S_IFREG | 0o644)
-    stale = filesystem.add(b"stale", stat.S_IFREG | 0o644)
+def test_attributes_are_asked_for_once_unless_stale(served: Served, filesystem: FakeFilesystem) -> None:
+    kept = filesystem.make(b"kept", stat.S_IFREG | 0o644)
+    stale = filesystem.make(b"stale", stat.S_IFREG | 0o644)
     filesystem.stale.add(stale.node)
     for inode, name, expected in ((kept, "kept", 1), (stale, "stale", 2)):
         assert (served.mountpoint / name).stat().st_mtime_ns == inode.mtime_ns
@@ -72,19 +72,19 @@ def test_attributes_are_asked_for_once_unless_stale(served: Served, filesystem: 
         assert ((served.mountpoint / name).stat().st_mtime_ns == expected) == (inode is stale)
 
 
-def test_every_name_of_a_large_directory_is_listed_once(served: Served, filesystem: MemoryFilesystem) -> None:
+def test_every_name_of_a_large_directory_is_listed_once(served: Served, filesystem: FakeFilesystem) -> None:
     names = {f"{number:05}{'x' * 150}" for number in range(2000)}
     for name in names:
-        filesystem.add(name.encode(), stat.S_IFREG | 0o644)
+        filesystem.make(name.encode(), stat.S_IFREG | 0o644)
     listed = os.listdir(served.mountpoint)
     assert len(listed) == len(names)
     assert set(listed) == names
-    assert filesystem.unread_names, "no reply was too small for a row"
+    assert filesystem.calls["unread"], "no reply was too small for a row"
 
 
-def test_every_lookup_is_taken_back_when_the_names_are_gone(served: Served, filesystem: MemoryFilesystem) -> None:
+def test_every_lookup_is_taken_back_when_the_names_are_gone(served: Served, filesystem: FakeFilesystem) -> None:
     for number in range(300):
-        filesystem.add(b"%03d" % number + b"x" * 200, stat.S_IFREG | 0o644)
+        filesystem.make(b"%03d" % number + b"x" * 200, stat.S_IFREG | 0o644)
     (served.mountpoint / "made").write_text("content")
     (served.mountpoint / "linked").hardlink_to(served.mountpoint / "made")
     (served.mountpoint / "symlink").symlink_to("made")
@@ -94,14 +94,14 @@ def test_every_lookup_is_taken_back_when_the_names_are_gone(served: Served, file
 
 
 def test_row_without_counted_lookup_is_listed_with_its_number(mountpoint: Path) -> None:
-    class Uncounted(MemoryFilesystem):
+    class Uncounted(FakeFilesystem):
         def readdirplus(self, node: int, offset: int) -> Iterator[DirRow]:
             for row in self.readdir(node, offset):
-                child = self.nodes[node].children.get(row.name)
-                yield row if child is None else row._replace(entry=Entry(0, child.attr()))
+                child = self.nodes[node].names.get(row.name)
+                yield row if child is None else row._replace(entry=Entry(0, self.getattr(child)))
 
     filesystem = Uncounted()
-    inode = filesystem.add(b"file", stat.S_IFREG | 0o644, b"content")
+    inode = filesystem.make(b"file", stat.S_IFREG | 0o644, b"content")
     with serve(mountpoint, filesystem) as served:
         with os.scandir(served.mountpoint) as rows:
             assert [(row.name, row.inode()) for row in rows] == [("file", inode.ino)]
@@ -110,43 +110,43 @@ def test_row_without_counted_lookup_is_listed_with_its_number(mountpoint: Path) 
 
 
 def test_listing_that_fails_half_way_goes_on_at_the_row_that_failed(mountpoint: Path) -> None:
-    class FailsOnce(MemoryFilesystem):
+    class FailsOnce(FakeFilesystem):
         failed_at: list[int]
 
         def readdirplus(self, node: int, offset: int) -> Iterator[DirRow]:
             for row in super().readdirplus(node, offset):
                 if row.offset == 5 and not self.failed_at:
                     self.failed_at.append(offset)
-                    self.nodes[row.entry.node].nlookup -= 1  # type: ignore[union-attr] -- a file's row has an entry
+                    self.nlookup[row.entry.node] -= 1  # type: ignore[union-attr] -- a file's row has an entry
                     raise OSError(errno.EIO, "once")
                 yield row
 
     filesystem = FailsOnce()
     filesystem.failed_at = []
     for name in (b"a", b"b", b"c", b"d"):
-        filesystem.add(name, stat.S_IFREG | 0o644)
+        filesystem.make(name, stat.S_IFREG | 0o644)
     with serve(mountpoint, filesystem) as served:
         assert sorted(os.listdir(served.mountpoint)) == ["a", "b", "c", "d"]
     assert filesystem.failed_at == [0]
 
 
-def test_names_may_hold_any_byte(served: Served, filesystem: MemoryFilesystem) -> None:
+def test_names_may_hold_any_byte(served: Served, filesystem: FakeFilesystem) -> None:
     name = bytes(range(1, 256)).replace(b"/", b"")[:200]
     os.close(os.open(os.fsencode(served.mountpoint) + b"/" + name, os.O_CREAT | os.O_WRONLY, 0o600))
-    assert list(filesystem.root.children) == [name]
+    assert list(filesystem.root.names) == [name]
     assert os.listdir(os.fsencode(served.mountpoint)) == [name]
 
 
-def test_rename_flags_reach_the_filesystem(served: Served, filesystem: MemoryFilesystem) -> None:
-    a, b = filesystem.add(b"a", stat.S_IFREG | 0o644), filesystem.add(b"b", stat.S_IFREG | 0o644)
+def test_rename_flags_reach_the_filesystem(served: Served, filesystem: FakeFilesystem) -> None:
+    a, b = filesystem.make(b"a", stat.S_IFREG | 0o644), filesystem.make(b"b", stat.S_IFREG | 0o644)
     directory = os.open(served.mountpoint, os.O_PATH)
     try:
         with pytest.raises(FileExistsError):
             renameat2(directory, b"a", directory, b"b", RENAME_NOREPLACE)
         renameat2(directory, b"a", directory, b"b", RENAME_EXCHANGE)
-        assert filesystem.root.children == {b"a": b, b"b": a}
+        assert filesystem.root.names == {b"a": b.node, b"b": a.node}
         renameat2(directory, b"a", directory, b"b", 0)
-        assert filesystem.root.children == {b"b": b}
+        assert filesystem.root.names == {b"b": b.node}
     finally:
         os.close(directory)
 
@@ -158,10 +158,10 @@ def test_device_has_its_number_and_type(served: Served) -> None:
     assert (found.st_rdev, stat.S_IFMT(found.st_mode)) == (device, stat.S_IFBLK)
 
 
-def test_made_object_belongs_to_its_maker(served: Served, filesystem: MemoryFilesystem) -> None:
+def test_made_object_belongs_to_its_maker(served: Served, filesystem: FakeFilesystem) -> None:
     filesystem.root.mode = stat.S_IFDIR | 0o777
     as_user(1234, "os.mkdir('dir')", served.mountpoint)
-    made = filesystem.root.children[b"dir"]
+    made = filesystem.child(b"dir")
     assert (made.uid, made.gid) == (1234, 1234)
 
 
@@ -170,9 +170,9 @@ def test_symbolic_link_has_its_target(served: Served) -> None:
     assert os.readlink(served.mountpoint / "link") == "some/where"
 
 
-def test_missing_victims_are_enoent_and_full_directory_is_enotempty(served: Served, filesystem: MemoryFilesystem) -> None:
-    directory = filesystem.add(b"dir", stat.S_IFDIR | 0o755)
-    filesystem.add(b"file", stat.S_IFREG | 0o644, parent=directory)
+def test_missing_victims_are_enoent_and_full_directory_is_enotempty(served: Served, filesystem: FakeFilesystem) -> None:
+    filesystem.make(b"dir", stat.S_IFDIR | 0o755)
+    filesystem.make(b"dir/file", stat.S_IFREG | 0o644)
     with pytest.raises(FileNotFoundError):
         (served.mountpoint / "none").unlink()
     with pytest.raises(OSError, match="not empty"):
@@ -182,7 +182,7 @@ def test_missing_victims_are_enoent_and_full_directory_is_enotempty(served: Serv
     assert os.listdir(served.mountpoint) == []
 
 
-class RecordsModes(MemoryFilesystem):
+class RecordsModes(FakeFilesystem):
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[tuple[int, int]] = []

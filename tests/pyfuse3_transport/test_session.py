@@ -12,7 +12,7 @@ import pyfuse3
 import pytest
 import trio
 
-from tests.pyfuse3_transport.memory_filesystem import MemoryFilesystem
+from tests.fake_filesystem import FakeFilesystem
 from tests.pyfuse3_transport.served import TIMEOUT, serve
 from unionfs.filesystem import Blocking, StaleAttributes, StatFs
 from unionfs.fuse.mounting import unmount
@@ -22,7 +22,7 @@ from unionfs.linux.mount import mount, umount
 from unionfs.linux.mountinfo import read_mountinfo
 
 
-def test_session_ends_with_umount(mountpoint: Path, filesystem: MemoryFilesystem) -> None:
+def test_session_ends_with_umount(mountpoint: Path, filesystem: FakeFilesystem) -> None:
     with serve(mountpoint, filesystem) as served:
         unmount(mountpoint)
         assert served.ended.wait(TIMEOUT)
@@ -39,7 +39,7 @@ def connections(tmp_path: Path) -> Iterator[Path]:
     umount(bytes(directory), 0)
 
 
-def test_session_ends_when_its_connection_is_aborted(mountpoint: Path, filesystem: MemoryFilesystem, connections: Path) -> None:
+def test_session_ends_when_its_connection_is_aborted(mountpoint: Path, filesystem: FakeFilesystem, connections: Path) -> None:
     with serve(mountpoint, filesystem) as served:
         (mounted,) = (mount for mount in read_mountinfo() if mount.mount_point == mountpoint)
         # fusectl names a connection after its device number (fs/fuse/control.c).
@@ -50,13 +50,13 @@ def test_session_ends_when_its_connection_is_aborted(mountpoint: Path, filesyste
 
 def test_sessions_may_follow_each_other(mountpoint: Path) -> None:
     for name in (b"a", b"b"):
-        filesystem = MemoryFilesystem()
-        filesystem.add(name, stat.S_IFREG | 0o644)
+        filesystem = FakeFilesystem()
+        filesystem.make(name, stat.S_IFREG | 0o644)
         with serve(mountpoint, filesystem):
             assert os.listdir(mountpoint) == [name.decode()]
 
 
-def test_second_session_beside_the_first_is_refused(mountpoint: Path, filesystem: MemoryFilesystem) -> None:
+def test_second_session_beside_the_first_is_refused(mountpoint: Path, filesystem: FakeFilesystem) -> None:
     session: Session = Pyfuse3Session(os.open("/dev/null", os.O_RDONLY), filesystem, SessionSettings())
     with serve(mountpoint, filesystem):
         with pytest.raises(SessionError, match="one mount in a process"):
@@ -64,12 +64,12 @@ def test_second_session_beside_the_first_is_refused(mountpoint: Path, filesystem
         assert os.listdir(mountpoint) == []
 
 
-def test_passthrough_is_refused(filesystem: MemoryFilesystem) -> None:
+def test_passthrough_is_refused(filesystem: FakeFilesystem) -> None:
     with pytest.raises(SessionError, match="use the direct transport"):
         Pyfuse3Session(0, filesystem, SessionSettings(data_path="passthrough"))
 
 
-def test_negotiated_and_counters_tell_what_happened(mountpoint: Path, filesystem: MemoryFilesystem) -> None:
+def test_negotiated_and_counters_tell_what_happened(mountpoint: Path, filesystem: FakeFilesystem) -> None:
     with serve(mountpoint, filesystem) as served:
         os.listdir(mountpoint)
         with pytest.raises(FileNotFoundError):
@@ -84,7 +84,7 @@ def test_negotiated_and_counters_tell_what_happened(mountpoint: Path, filesystem
 
 @pytest.mark.expects_log_error("statfs failed; answered with EIO")
 def test_exception_in_the_filesystem_is_eio_and_logged(mountpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
-    class Broken(MemoryFilesystem):
+    class Broken(FakeFilesystem):
         def statfs(self) -> StatFs:
             raise LookupError("no such thing")
 
@@ -98,7 +98,7 @@ def test_exception_in_the_filesystem_is_eio_and_logged(mountpoint: Path, caplog:
 
 
 def test_request_taken_back_before_it_was_read_does_not_end_the_session(
-    mountpoint: Path, filesystem: MemoryFilesystem, monkeypatch: pytest.MonkeyPatch
+    mountpoint: Path, filesystem: FakeFilesystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real_main = pyfuse3.main
     calls: list[int] = []
@@ -117,7 +117,7 @@ def test_request_taken_back_before_it_was_read_does_not_end_the_session(
 
 
 def test_other_errors_of_libfuse_end_the_session(
-    mountpoint: Path, filesystem: MemoryFilesystem, monkeypatch: pytest.MonkeyPatch
+    mountpoint: Path, filesystem: FakeFilesystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main() -> None:
         raise ExceptionGroup("", [OSError(errno.EBADF, "fuse_session_receive_buf failed")])
@@ -128,14 +128,14 @@ def test_other_errors_of_libfuse_end_the_session(
 
 
 def test_notice_makes_the_kernel_ask_again(mountpoint: Path) -> None:
-    class Notices(MemoryFilesystem):
+    class Notices(FakeFilesystem):
         def statfs(self) -> StatFs:
-            self.root.children[b"file"].mtime_ns = 42
-            self.notices.append(StaleAttributes(self.root.children[b"file"].node))
+            self.child(b"file").mtime_ns = 42
+            self.notices.append(StaleAttributes(self.child(b"file").node))
             return super().statfs()
 
     filesystem = Notices()
-    filesystem.add(b"file", stat.S_IFREG | 0o644).mtime_ns = 7
+    filesystem.make(b"file", stat.S_IFREG | 0o644).mtime_ns = 7
     with serve(mountpoint, filesystem):
         assert (mountpoint / "file").stat().st_mtime_ns == 7
         os.statvfs(mountpoint)
@@ -148,7 +148,7 @@ def test_notice_makes_the_kernel_ask_again(mountpoint: Path) -> None:
 # -- Blocking -----------------------------------------------------------------------------------------------------------
 
 
-class Slow(MemoryFilesystem):
+class Slow(FakeFilesystem):
     """Reads raise `Blocking` with one and the same work, which waits for ``go``, until it ran with ``restart``."""
 
     def __init__(self, restart: bool, outcome: Callable[[], bytes]) -> None:
@@ -161,7 +161,7 @@ class Slow(MemoryFilesystem):
         self._outcome = outcome
         self._work = self._run  # bound once: a bound method is a new object each time
         for name in (b"a", b"b"):
-            self.add(name, stat.S_IFREG | 0o644, b"content")
+            self.make(name, stat.S_IFREG | 0o644, b"content")
 
     def read(self, node: int, offset: int, size: int) -> bytes:
         self.reads.release()

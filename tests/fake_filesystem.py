@@ -37,16 +37,20 @@ from unionfs.filesystem import (
     StaleAttributes,
     StatFs,
 )
+from unionfs.linux.rename import RENAME_EXCHANGE, RENAME_NOREPLACE
 
 SECOND = 1_000_000_000
+FIRST_INO = 5000
+"""Inode numbers are far from node ids: a transport that mixes the two up shows."""
 NO_FLAGS = ExtendedFlags(0, 0, 0, 0, 0)
 
 
 @dataclass
 class FakeNode:
-    """One object.  ``fd`` is its real file's (regular files only)."""
+    """One object.  ``fd`` is its real file's (regular files only), -1 until it is needed."""
 
     node: int
+    ino: int
     mode: int
     uid: int = 0
     gid: int = 0
@@ -67,12 +71,12 @@ class FakeNode:
 class FakeFilesystem:
     """See `unionfs.filesystem.Filesystem`."""
 
-    def __init__(self, directory: Path) -> None:
-        """``directory`` gets the real files."""
+    def __init__(self, directory: Path | None = None) -> None:
+        """``directory`` gets the real files; without it they have no names (memfd_create(2))."""
         self.notices: list[StaleAttributes] = []
         self.writable = True
         self.directory = directory
-        self.nodes = {ROOT_ID: FakeNode(ROOT_ID, stat.S_IFDIR | 0o755, nlink=2)}
+        self.nodes = {ROOT_ID: FakeNode(ROOT_ID, FIRST_INO, stat.S_IFDIR | 0o755, nlink=2)}
         self.nlookup: Counter[int] = Counter()
         self.pins: Counter[int] = Counter()
         self.calls: Counter[str] = Counter()
@@ -89,23 +93,43 @@ class FakeFilesystem:
 
     # -- what tests do to it ------------------------------------------------------------------------------------------
 
-    def add(self, path: bytes, content: bytes | None = b"", mode: int = 0o644, target: bytes = b"") -> int:
-        """Make a file (``content`` None: a directory; ``target``: a symbolic link) below an existing directory; its node id."""
+    @property
+    def root(self) -> FakeNode:
+        return self.nodes[ROOT_ID]
+
+    def child(self, name: bytes, parent: int = ROOT_ID) -> FakeNode:
+        """What a name leads to.  ENOENT if there is none."""
+        try:
+            return self.nodes[self.nodes[parent].names[name]]
+        except KeyError:
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT)) from None
+
+    def make(self, path: bytes, mode: int, content: bytes = b"") -> FakeNode:
+        """Make an object behind the transport's back, below an existing directory; ``content`` of a link is its target."""
         *parents, name = path.split(b"/")
         parent = ROOT_ID
         for part in parents:
             parent = self.nodes[parent].names[part]
+        node = self._new(parent, name, mode, Caller(0, 0, 0, 0))
+        if stat.S_ISLNK(mode):
+            node.target = content
+        elif content:
+            os.pwrite(self._fd(node.node), content, 0)
+        return node
+
+    def add(self, path: bytes, content: bytes | None = b"", mode: int = 0o644, target: bytes = b"") -> int:
+        """Make a file (``content`` None: a directory; ``target``: a symbolic link); its node id."""
         kind = stat.S_IFDIR if content is None else stat.S_IFLNK if target else stat.S_IFREG
-        node = self._new(parent, name, kind | mode, Caller(0, 0, 0, 0))
-        node.target = target
-        if content:
-            os.pwrite(node.fd, content, 0)
-        return node.node
+        return self.make(path, kind | mode, target or content or b"").node
+
+    def lookups(self) -> dict[int, int]:
+        """The nlookup of each node that has one."""
+        return {node: nlookup for node, nlookup in self.nlookup.items() if nlookup}
 
     def move_data(self, node: int) -> Path:
         """Move a file's data to another real file, as a copy-up does; returns where."""
         moved = self.nodes[node]
-        content = os.pread(moved.fd, os.fstat(moved.fd).st_size, 0)
+        content = self.content(node)
         os.close(moved.fd)
         moved.fd, path = self._real_file()
         os.pwrite(moved.fd, content, 0)
@@ -114,11 +138,20 @@ class FakeFilesystem:
 
     def content(self, node: int) -> bytes:
         """What the node's real file holds."""
-        fd = self.nodes[node].fd
+        fd = self._fd(node)
         return os.pread(fd, os.fstat(fd).st_size, 0)
+
+    def _fd(self, node: int) -> int:
+        file = self.nodes[node]
+        if file.fd < 0:
+            file.fd, _ = self._real_file()
+        return file.fd
 
     def _real_file(self) -> tuple[int, Path]:
         self._files += 1
+        if self.directory is None:
+            fd = os.memfd_create(str(self._files))
+            return fd, Path(f"/proc/self/fd/{fd}")
         path = self.directory / str(self._files)
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), path
 
@@ -133,9 +166,9 @@ class FakeFilesystem:
     def _new_unnamed(self, mode: int, caller: Caller) -> FakeNode:
         now = time.time_ns()
         number = len(self.nodes) + 1
-        node = FakeNode(number, mode & ~caller.umask, caller.uid, caller.gid, atime_ns=now, mtime_ns=now)
-        if stat.S_ISREG(mode):
-            node.fd, _ = self._real_file()
+        node = FakeNode(number, FIRST_INO + number, mode & ~caller.umask, caller.uid, caller.gid, atime_ns=now, mtime_ns=now)
+        if stat.S_ISDIR(mode):
+            node.nlink = 2
         self.nodes[number] = node
         return node
 
@@ -150,7 +183,7 @@ class FakeFilesystem:
         atime, atimensec = divmod(node.atime_ns, SECOND)
         mtime, mtimensec = divmod(node.mtime_ns, SECOND)
         return Attr(
-            node.node,
+            node.ino,
             size,
             -(-size // 512),
             atime,
@@ -192,7 +225,7 @@ class FakeFilesystem:
         if valid & SET_GID:
             changed.gid = changes.gid
         if valid & SET_SIZE:
-            os.truncate(changed.fd, changes.size)
+            os.truncate(self._fd(node), changes.size)
         if valid & SET_ATIME:
             changed.atime_ns = time.time_ns() if valid & SET_ATIME_NOW else changes.atime_ns
         if valid & SET_MTIME:
@@ -202,7 +235,8 @@ class FakeFilesystem:
         return self._attr(changed)
 
     def _kill_suidgid(self, node: FakeNode) -> None:
-        node.mode &= ~(stat.S_ISUID | stat.S_ISGID)
+        if stat.S_ISREG(node.mode):
+            node.mode &= ~(stat.S_ISUID | stat.S_ISGID)
 
     def readlink(self, node: int) -> bytes:
         self._enter("readlink", node)
@@ -264,18 +298,24 @@ class FakeFilesystem:
 
     def unlink(self, parent: int, name: bytes) -> None:
         self._enter("unlink", parent, name)
-        self.nodes[self.nodes[parent].names.pop(name)].nlink -= 1
+        self.child(name, parent).nlink -= 1
+        del self.nodes[parent].names[name]
 
     def rmdir(self, parent: int, name: bytes) -> None:
         self._enter("rmdir", parent, name)
-        names = self.nodes[parent].names
-        if self.nodes[names[name]].names:
+        if self.child(name, parent).names:
             raise OSError(errno.ENOTEMPTY, "not empty")
-        del names[name]
+        del self.nodes[parent].names[name]
 
     def rename(self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int) -> None:
         self._enter("rename", parent, name, new_parent, new_name, flags)
-        self.nodes[new_parent].names[new_name] = self.nodes[parent].names.pop(name)
+        source, target = self.nodes[parent].names, self.nodes[new_parent].names
+        if flags == RENAME_NOREPLACE and new_name in target:
+            raise OSError(errno.EEXIST, "exists")
+        if flags == RENAME_EXCHANGE:
+            source[name], target[new_name] = target[new_name], source[name]
+        else:
+            target[new_name] = source.pop(name)
 
     # -- file contents ------------------------------------------------------------------------------------------------
 
@@ -283,7 +323,7 @@ class FakeFilesystem:
         self._enter("open", node, flags, caller)
         truncated = bool(flags & os.O_TRUNC)
         if truncated:
-            os.truncate(self.nodes[node].fd, 0)
+            os.truncate(self._fd(node), 0)
         return Opened(self.nodes[node].generation, truncated)
 
     def create(self, parent: int, name: bytes, flags: int, mode: int, caller: Caller) -> tuple[Entry, Opened]:
@@ -305,30 +345,30 @@ class FakeFilesystem:
 
     def backing_fd(self, node: int) -> int:
         self._enter("backing_fd", node)
-        return self.nodes[node].fd
+        return self._fd(node)
 
     def read(self, node: int, offset: int, size: int) -> bytes:
         self._enter("read", node, offset, size)
-        return os.pread(self.nodes[node].fd, size, offset)
+        return os.pread(self._fd(node), size, offset)
 
     def write(self, node: int, offset: int, data: bytes | memoryview, kill_suidgid: bool = False) -> int:
         self._enter("write", node, offset, data, kill_suidgid)
         if kill_suidgid:
             self._kill_suidgid(self.nodes[node])
-        return os.pwrite(self.nodes[node].fd, data, offset)
+        return os.pwrite(self._fd(node), data, offset)
 
     def copy_file_range(self, source: int, source_offset: int, target: int, target_offset: int, length: int) -> int:
         self._enter("copy_file_range", source, source_offset, target, target_offset, length)
-        data = os.pread(self.nodes[source].fd, min(length, 1 << 20), source_offset)
-        return os.pwrite(self.nodes[target].fd, data, target_offset)
+        data = os.pread(self._fd(source), min(length, 1 << 20), source_offset)
+        return os.pwrite(self._fd(target), data, target_offset)
 
     def fallocate(self, node: int, offset: int, length: int, mode: int) -> None:
         self._enter("fallocate", node, offset, length, mode)
-        os.posix_fallocate(self.nodes[node].fd, offset, length)
+        os.posix_fallocate(self._fd(node), offset, length)
 
     def lseek(self, node: int, offset: int, whence: int) -> int:
         self._enter("lseek", node, offset, whence)
-        return os.lseek(self.nodes[node].fd, offset, whence)
+        return os.lseek(self._fd(node), offset, whence)
 
     def fsync(self, node: int, datasync: bool) -> None:
         self._enter("fsync", node, datasync)
@@ -348,7 +388,7 @@ class FakeFilesystem:
         for position, (name, child) in enumerate(listing[offset:], offset + 1):
             self._enter("row", name)
             entry = self._entry(self.nodes[child]) if plus and position > 2 else None
-            yield DirRow(name, child, self.nodes[child].mode >> 12, position, entry)
+            yield DirRow(name, self.nodes[child].ino, self.nodes[child].mode >> 12, position, entry)
 
     def unread(self, row: DirRow) -> None:
         self.calls["unread"] += 1
@@ -370,7 +410,7 @@ class FakeFilesystem:
 
     def listxattr(self, node: int, caller: Caller) -> Sequence[bytes]:
         self._enter("listxattr", node, caller)
-        return list(self.nodes[node].xattrs)
+        return [name for name in self.nodes[node].xattrs if caller.uid == 0 or not name.startswith(b"trusted.")]
 
     def removexattr(self, node: int, name: bytes) -> None:
         self._enter("removexattr", node, name)
@@ -389,3 +429,4 @@ class FakeFilesystem:
         for node in self.nodes.values():
             if node.fd >= 0:
                 os.close(node.fd)
+                node.fd = -1
