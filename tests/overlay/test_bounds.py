@@ -54,17 +54,17 @@ def test_forgotten_inodes_leave_the_table(open_union: Open) -> None:
     assert client.union.statistics()["open_files"] == 0
 
 
-def test_file_with_names_in_nested_directories_is_forgotten_with_them(open_union: Open) -> None:
-    client = open_union({})
-    client.mkdir("d")
-    client.mkdir("d/e")
-    client.write("d/f", b"f")
-    client.call(client.union.link, client.node("d/f"), *client.place("d/g"))
-    client.call(client.union.link, client.node("d/f"), *client.place("d/e/h"))
-    for node in (client.node("d"), client.node("d/e"), client.node("d/f")):
-        client.union.forget(node, 99)
-    assert client.union.statistics()["inodes"] == 1
-    assert client.read("d/e/h") == b"f"
+@pytest.mark.parametrize("names", [("d/e/a", "d/e/b"), ("d/a", "d/e/b"), ("d/e/a", "d/b"), ("d/e/a", "d/g/b")])
+def test_forgotten_file_with_several_names_takes_its_directories_along(open_union: Open, names: tuple[str, str]) -> None:
+    client = open_union({"d/e/x": b"", "d/g/x": b""})
+    one, other = names
+    before = client.union.statistics()["inodes"]
+    client.write(one, b"data")
+    client.call(client.union.link, client.node(one), *client.place(other))
+    nodes = [client.node(path) for path in ("d", "d/e", "d/g", one)]
+    for node in nodes:  # the file last
+        client.union.forget(node, 1000)
+    assert client.union.statistics()["inodes"] == before
 
 
 def _walk(client: Client, node: int) -> list[int]:

@@ -75,17 +75,16 @@ class NodeTable:
 
     def release(self, inode: Inode | None) -> None:
         """Drop ``inode`` if nothing keeps it, then its ancestors that nothing else kept."""
-        while inode is not None and inode.nlookup <= 0 and inode.node != ROOT_ID:
+        waiting = [] if inode is None else [inode]
+        while waiting:
+            inode = waiting.pop()
+            # Names of one file may lie in one directory, or in one above another: its ancestors may come by here more than once.
+            if inode.nlookup > 0 or inode.node == ROOT_ID or inode.node not in self._nodes:
+                continue
             if inode.predecessor is not None or (isinstance(inode, Directory) and inode.children):
-                return
-            if inode.node not in self._nodes:
-                return  # dropped on the way up from another name of the same file
-            parents = [parent for parent, _ in inode.names]
+                continue
+            waiting += [parent for parent, _ in inode.names]
             self._drop(inode)
-            # Names of one file may lie in several directories; the loop goes on with one of them, the rest is done here.
-            for parent in parents[1:]:
-                self.release(parent)
-            inode = parents[0] if parents else None
 
     def discard(self, inode: Inode) -> None:
         """Drop ``inode``, which has no name, though the kernel holds it: from now on that gets ESTALE for it."""
