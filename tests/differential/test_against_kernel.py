@@ -1,8 +1,9 @@
 """Random operations on a union of ours and on a kernel OverlayFS of the same layers must never be told apart.
 
-After every operation the outcome and the whole visible tree are compared.  Now and then, and at the end, the uppers are swapped:
-the kernel mounts ours, we mount the kernel's, both show what the other showed before, and go on from there.  `unionfs check`
-finds nothing wrong in either.
+After every operation the outcome and the whole visible tree are compared.  Now and then the kernel is made to forget what it
+knows of the mounts, so that everything is looked up again.  Now and then too, and at the end, the uppers are swapped: the
+kernel mounts ours, we mount the kernel's, both show what the other showed before, and go on from there.  `unionfs check` finds
+nothing wrong in either.
 
 How many operations: UNIONFS_RANDOM_OPERATIONS (default: what fits a run of the whole suite).  A failure prints how to replay it.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from tests.behaviour.tree import Record, Snapshot, differences
 from tests.differential.operations import Operation, Player, operations
 from tests.mounts import DIRECT_CACHED, KERNEL, OURS, Backend, mounts_under, tear_down
 from unionfs.check import Directories, Outcome, check
+from unionfs.linux.mount import MS_REMOUNT, mount
 
 STEPS = 40
 OPERATIONS = int(os.environ.get("UNIONFS_RANDOM_OPERATIONS", "600"))
@@ -104,6 +107,12 @@ def _comparable(record: Record) -> Record:
     return replace(record, mtime_ns=mtime)
 
 
+def forget(*worlds: World) -> None:
+    """Make the kernel drop the names and inodes that are not in use, as reconfigure_super() does."""
+    for world in worlds:
+        mount(b"none", bytes(world.merged), b"none", MS_REMOUNT, b"")
+
+
 def swap(one: World, other: World) -> None:
     """Let each world be mounted by the backend of the other from here on."""
     shown = [world.seen() for world in (one, other)]
@@ -138,13 +147,13 @@ def machine(ours: Backend, options: tuple[str, ...], form: str = "auto") -> type
             for world in self.worlds:
                 world.mount()
 
-        @rule(operation=operations(), then=st.sampled_from(("go on",) * 99 + ("swap",)))
-        def operate(self, operation: Operation, then: str) -> None:
+        @rule(operation=operations(), then=st.sampled_from((*[None] * 89, *[forget] * 10, swap)))
+        def operate(self, operation: Operation, then: Callable[[World, World], None] | None) -> None:
             outcomes = {world.backend.name: operation.play(world.player) for world in self.worlds}
             assert len(set(outcomes.values())) == 1, f"{operation}: {outcomes}"
             assert differences(*(world.seen() for world in self.worlds)) == []
-            if then == "swap":
-                swap(*self.worlds)
+            if then is not None:
+                then(*self.worlds)
 
         def teardown(self) -> None:
             try:
@@ -157,8 +166,8 @@ def machine(ours: Backend, options: tuple[str, ...], form: str = "auto") -> type
             finally:
                 for world in self.worlds:
                     world.player.let_go()
-                for mount in mounts_under(self.top):
-                    tear_down(mount)
+                for left in mounts_under(self.top):
+                    tear_down(left)
                 shutil.rmtree(self.top)
 
     return Differential
