@@ -25,6 +25,7 @@ Layout, from the bottom up:
 ``tree``               the merged tree: what a name leads to.
 ``real_file``          descriptors of regular files.
 ``ownership``          whose an object is and becomes.
+``metadata_copy``      owner, extended attributes, mode and times, copied.
 ``copy_up``            lower objects become upper ones.
 ``contents``           open, read, write, truncate, copy ranges, fsync.
 ``attributes``         stat, chmod, chown, utimes, extended attributes.

@@ -9,7 +9,6 @@ lower object in view, one after it the finished upper one.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import stat
 from collections.abc import Callable
@@ -17,26 +16,21 @@ from enum import Enum
 from typing import NamedTuple
 
 from unionfs.filesystem import Blocking, StaleAttributes
-from unionfs.overlay import kinds, ownership
+from unionfs.overlay import kinds
 from unionfs.overlay.data_copy import DataCopy, InPlaceCopy, Settling, StagedWork
 from unionfs.overlay.data_place import DataPlace
 from unionfs.overlay.fd_pool import close
-from unionfs.overlay.id_map import ACL_PREFIX
 from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.layer import RealDir
 from unionfs.overlay.listing import RealName
+from unionfs.overlay.metadata_copy import copy_metadata
 from unionfs.overlay.options import Fsync
 from unionfs.overlay.real_file import open_for_writing, open_lower_file
 from unionfs.overlay.tree import Tree
 from unionfs.overlay.work_dir import StagedFile
 
-_log = logging.getLogger("unionfs.overlay")
-
-# Attributes of these kinds decide about access: an object must not appear without them.  Others the upper may be unable to hold.
 _QUICK = 128 << 10
 """Bytes that are copied faster than two threads change places."""
-
-_VITAL_XATTRS = (b"security.", ACL_PREFIX)
 
 
 class CopyUp:
@@ -448,36 +442,3 @@ class _Extent(Enum):
     ALL = "all"
     EMPTY = "empty"
     METADATA = "metadata"
-
-
-def copy_metadata(tree: Tree, inode: Inode, target: bytes, st: os.stat_result, is_open: bool = False) -> None:
-    """Give ``target`` owner, extended attributes, mode and times of ``inode``, whose real ones are ``st``; ``is_open``:
-    it is the path of an open file in /proc."""
-    source = ownership.stored(tree, inode, st)
-    is_owned = ownership.copy_owner(tree, source, target, st, is_open)
-    _copy_xattrs(tree, inode, target, st, is_open)
-    ownership.copy_mode(tree, source, target, st, is_open, is_owned)
-    os.utime(target, ns=(st.st_atime_ns, st.st_mtime_ns), follow_symlinks=is_open)
-
-
-def _copy_xattrs(tree: Tree, inode: Inode, target: bytes, st: os.stat_result, follow_target: bool) -> None:
-    source = tree.path(inode)
-    try:
-        names = [os.fsencode(name) for name in os.listxattr(source, follow_symlinks=False)]
-    except OSError as error:
-        if error.errno == errno.EOPNOTSUPP:
-            return
-        raise
-    for name in names:
-        copied = None if tree.xattrs.is_private(name) else ownership.copied_xattr(tree, inode, st, name)
-        if copied is None:
-            continue
-        value = os.getxattr(source, name, follow_symlinks=False)
-        if name.startswith(ACL_PREFIX):
-            value = ownership.stored_acl(tree, inode, value)
-        try:
-            os.setxattr(target, copied, value, follow_symlinks=follow_target)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EPERM) or copied.startswith(_VITAL_XATTRS):
-                raise
-            _log.info("%s: extended attribute %r was not copied up: %s", source, name, error.strerror)

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 
 from unionfs.linux.rename import RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT, renameat2
 from unionfs.overlay import kinds
-from unionfs.overlay.copy_up import CopyUp, copy_metadata
+from unionfs.overlay.copy_up import CopyUp
 from unionfs.overlay.fd_pool import close
 from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.listing import DOT_WHITEOUT, WHITEOUT, RealName
 from unionfs.overlay.lower_stack import redirect_for
+from unionfs.overlay.metadata_copy import copy_metadata
 from unionfs.overlay.removal import forget_name, keep_reachable
 from unionfs.overlay.tree import Tree
 
