@@ -89,10 +89,12 @@ def test_nothing_is_made_by_checking(place: Place) -> None:
     assert sorted(place.root.rglob("*")) == before
 
 
-def test_with_ro_an_upper_is_the_topmost_lower_and_needs_no_work(place: Place) -> None:
+def test_with_ro_an_upper_needs_no_work_directory(place: Place) -> None:
     checked = check(place.request(read_only=True, work=None))
-    assert checked.lowers == tuple(place.root / name for name in ("upper", "lower0", "lower1"))
-    assert (checked.upper, checked.work) == (None, None)
+    assert checked.lowers == tuple(place.root / name for name in ("lower0", "lower1"))
+    assert (checked.upper, checked.work) == (place.root / "upper", None)
+    (place.root / ".upper.work/index").mkdir(parents=True)
+    assert check(place.request(read_only=True, work=None)).work == place.root / ".upper.work"
 
 
 # -- each directory ---------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -217,6 +218,28 @@ def test_explain_leads_from_a_lower_name_to_the_entry_of_the_index(mounts: Mount
     assert (told["layer"], told["real_path"], told["copied_up"]) == ("index", str(tmp_path / "work/index" / entry), True)
     assert [hidden["real_path"] for hidden in told["hides"]] == [str(tmp_path / "lower0/b")]
     assert client.union.explain(b"a")["layer"] == "upper"
+
+
+def test_read_only_union_finds_copied_up_files_by_the_index_and_changes_nothing(mounts: Mounts, tmp_path: Path) -> None:
+    client = mounts.mount()
+    client.write("b", b"UPPER")
+    client.unlink("d/c")
+    before = identities(client, "a", "b")
+    mounts.umount()
+    index = tmp_path / "work/index"
+    (index / "#1").write_bytes(b"")
+    told = [path.lstat() for path in sorted(tmp_path.rglob("*"))]
+    mounts.layers = replace(mounts.layers, read_only=True)
+    client = mounts.mount()
+    assert not client.union.writable
+    assert identities(client, "a", "b") == before
+    assert [client.read(name) for name in "ab"] == [b"UPPER"] * 2
+    assert client.names("d") == [b"other"]
+    for change in (lambda: client.chmod("a", 0o600), lambda: client.unlink("b"), lambda: client.write("d/other", b"")):
+        with pytest.raises(OSError, match="Read-only"):
+            change()
+    mounts.umount()
+    assert [path.lstat() for path in sorted(tmp_path.rglob("*"))] == told
 
 
 # -- what is refused ----------------------------------------------------------------------------------------------------------

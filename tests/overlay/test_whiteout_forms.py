@@ -7,12 +7,13 @@ import logging
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.mounts import KERNEL
-from tests.overlay.client import Client, stack
+from tests.overlay.client import Client, build, stack
 from unionfs.linux.rename import RENAME_EXCHANGE
 from unionfs.overlay import Options, Stack, Union
 from unionfs.overlay.options import WhiteoutForm
@@ -286,3 +287,14 @@ def test_directory_with_reserved_names_of_aufs_is_removed(tmp_path: Path) -> Non
     client.rmdir("made")
     assert b"made" not in client.names("")
     client.union.close()
+
+
+def test_read_only_union_heeds_the_whiteouts_of_aufs_in_its_upper_and_leaves_them(tmp_path: Path) -> None:
+    layers = stack(tmp_path, {"gone": b"", "kept": b"", "d/below": b"", "e/below": b""})
+    upper = build(tmp_path / "upper", {".wh.gone": b"", "d/.wh..wh..opq": b"", "d/above": b"", "e/above": b"", ".wh.e": b""})
+    before = sorted(upper.rglob("*"))
+    client = Client(Union(replace(layers, read_only=True)))
+    assert sorted(client.names("")) == [b"d", b"e", b"kept"]
+    assert (client.names("d"), client.names("e")) == ([b"above"], [b"above"])
+    client.union.close()
+    assert sorted(upper.rglob("*")) == before

@@ -18,6 +18,7 @@ from unionfs.mounter.errors import MounterError, RefusedError
 from unionfs.mounter.locations import Key, Location, Locator
 from unionfs.mounter.request import MountRequest
 from unionfs.overlay import incompat
+from unionfs.overlay.index import has_index
 
 FSTYPE = "fuse.unionfs"
 
@@ -35,8 +36,8 @@ class _Part(NamedTuple):
 def check(request: MountRequest) -> MountRequest:
     """``request`` with its paths absolute and free of symbolic links and its work directory chosen, if nothing speaks against it.
 
-    With `MountRequest.read_only` an upper becomes the topmost lower: it is looked at, never written, and needs no work directory.
-    Makes and changes nothing.
+    With `MountRequest.read_only` an upper is looked at, never written, and needs no work directory; there may be one, for its
+    index.  Makes and changes nothing.
 
     Raises:
         RefusedError: the first thing found that must not be mounted.
@@ -52,12 +53,13 @@ def check(request: MountRequest) -> MountRequest:
         work = request.work or default_work(upper)
         if os.access(work / "work", os.R_OK, effective_ids=True):  # somebody else's need not be
             _check_no_incompat(work)
-        lowers, upper = (upper, *lowers), None
     locator = Locator(mounts)
     parts = [_Part("lower", _locate(locator, path)) for path in lowers]
     data_parts = [_Part(_DATA_ONLY, _locate(locator, path)) for path in data]
-    work = None
-    if upper is not None:
+    if upper is not None and work is not None and request.read_only:
+        work = work if has_index(work) else None
+        parts.append(_Part("upper", _locate(locator, upper)))
+    elif upper is not None:
         _check_writable("upper", upper)
         parts.append(_Part("upper", _locate(locator, upper)))
         work, work_part = _choose_work(request.work, upper, locator)

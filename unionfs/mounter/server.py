@@ -65,7 +65,7 @@ def serve(request: MountRequest, log: Path | None, ready: Callable[[], None]) ->
     # Whoever started us may want to unmount the filesystem of the current directory, or to mount the union on it.
     os.chdir("/")
     with contextlib.ExitStack() as resources:
-        if checked.upper is not None and checked.work is not None:
+        if checked.upper is not None and checked.work is not None and not checked.read_only:
             # The upper is locked before anything is done about its work directory: that may be another mount's.
             resources.enter_context(locked(checked.upper, _PATIENCE))
             resources.enter_context(_work_directory(checked.work, own=request.work is None))
@@ -75,7 +75,7 @@ def serve(request: MountRequest, log: Path | None, ready: Callable[[], None]) ->
         listener = control_server.listen(registration.directory)
         resources.callback(listener.close)
         union = Union(
-            Stack(checked.lowers, checked.upper, checked.work, checked.data),
+            Stack(checked.lowers, checked.upper, checked.work, checked.data, checked.read_only),
             UnionOptions(
                 redirect_dir=checked.redirect_dir,
                 userxattr=checked.userxattr,
@@ -100,7 +100,8 @@ def serve(request: MountRequest, log: Path | None, ready: Callable[[], None]) ->
             # Not before it is mounted, so that a failure leaves no mark; nothing is served yet.
             if union.writable and checked.marks_volatile:
                 union.mark_volatile()
-            record = _record(registration, checked, device, log, own_work=checked.work is not None and request.work is None)
+            own_work = union.writable and request.work is None
+            record = _record(registration, checked, device, log, own_work=own_work)
 
             def publish() -> None:
                 registration.publish(record)

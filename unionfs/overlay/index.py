@@ -32,14 +32,24 @@ _log = logging.getLogger("unionfs.overlay")
 
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_ORPHAN = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_NAME = "index"
 _NLINK = re.compile(rb"([UL])([+-][0-9]{1,10})")
 
 
 class Index:
     """The index of one upper layer."""
 
-    def __init__(self, work: Path, upper: Layer, lowers: list[Layer], origins: Origins, xattrs: PrivateXattrs) -> None:
-        """Open the index in ``work``, the directory that the user named, or make it; clean up what a crash left in it.
+    def __init__(
+        self,
+        work: Path,
+        upper: Layer,
+        lowers: list[Layer],
+        origins: Origins,
+        xattrs: PrivateXattrs,
+        read_only: bool = False,
+    ) -> None:
+        """Open the index in ``work``, the directory that the user named.  Make it if need be, and clean up what a crash left in
+        it, if not ``read_only``.
 
         Raises:
             OSError: EOPNOTSUPP or EPERM: a lower's filesystem has no file handles, or we may not open them; ESTALE: the index is
@@ -48,14 +58,17 @@ class Index:
         self._origins = origins
         self._xattrs = xattrs
         _verify_handles(lowers, origins)
-        _verify_lower(upper, lowers[0], origins, xattrs)
-        path = work / "index"
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(path, 0o700)
-        self._layer = Layer("index", path, os.open(path, _OPEN_DIR), is_upper=True)
+        _verify_lower(upper, lowers[0], origins, xattrs, read_only)
+        path = work / _NAME
+        if not read_only:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(path, 0o700)
+        self._layer = Layer("index", path, os.open(path, _OPEN_DIR), is_upper=not read_only)
         try:
-            self._verify_upper(upper)
-            self._entries = self._clean()
+            self._verify_upper(upper, read_only)
+            if not read_only:
+                self._clean()
+            self._entries = {name for name in map(os.fsencode, os.listdir(self.place.fd)) if not name.startswith(b"#")}
         except OSError:
             self.close()
             raise
@@ -85,18 +98,17 @@ class Index:
 
     # -- opening ----------------------------------------------------------------------------------------------------------
 
-    def _verify_upper(self, upper: Layer) -> None:
+    def _verify_upper(self, upper: Layer, read_only: bool) -> None:
         wanted = self._origins.of(upper.root.fd, b"", upper.device, of_upper=True)
         found = self._xattrs.index_of(self.place.fd)
-        if not found:
+        if not found and not read_only:
             self._xattrs.set_index_of(self.place.fd, wanted)
         elif found != wanted:
             raise OSError(errno.ESTALE, "the index of hard links in it is of another upper", str(self._layer.path.parent))
 
-    def _clean(self) -> set[bytes]:
-        """The names of the entries; those that a crash left without meaning are removed."""
+    def _clean(self) -> None:
+        """Remove what a crash left without meaning."""
         fd = self.place.fd
-        entries = set()
         for text in os.listdir(fd):
             name = os.fsencode(text)
             if name.startswith(b"#"):
@@ -104,9 +116,6 @@ class Index:
             elif self._is_orphan(name):
                 _log.info("index entry %s is of a file that has no name left: removed", text)
                 os.unlink(name, dir_fd=fd)
-            else:
-                entries.add(name)
-        return entries
 
     def _is_orphan(self, name: bytes) -> bool:
         st = os.stat(name, dir_fd=self.place.fd, follow_symlinks=False)
@@ -201,6 +210,11 @@ class Index:
         return b"/proc/self/fd/%d/%s" % (self.place.fd, entry)
 
 
+def has_index(work: Path) -> bool:
+    """Whether there is an index in a work directory."""
+    return os.access(work / _NAME, os.R_OK | os.X_OK, effective_ids=True)
+
+
 def _verify_handles(lowers: list[Layer], origins: Origins) -> None:
     for layer in {layer.device: layer for layer in lowers}.values():
         value = origins.of(layer.root.fd, b"", layer.device)
@@ -211,7 +225,7 @@ def _verify_handles(lowers: list[Layer], origins: Origins) -> None:
             raise OSError(errno.EPERM, problem, str(layer.path))
 
 
-def _verify_lower(upper: Layer, lower: Layer, origins: Origins, xattrs: PrivateXattrs) -> None:
+def _verify_lower(upper: Layer, lower: Layer, origins: Origins, xattrs: PrivateXattrs, read_only: bool) -> None:
     """The topmost lower is noted as the origin of the upper, so that another one is not taken for it."""
     root = b"/proc/self/fd/%d/." % upper.root.fd
     wanted = origins.of(lower.root.fd, b"", lower.device)
@@ -219,7 +233,7 @@ def _verify_lower(upper: Layer, lower: Layer, origins: Origins, xattrs: PrivateX
     if found and found != wanted:
         problem = "was mounted with index=on over another lower than this one, whose files its index does not know"
         raise OSError(errno.ESTALE, problem, str(upper.path))
-    if not found and not xattrs.set_origin(root, wanted, follow=False):
+    if not found and not read_only and not xattrs.set_origin(root, wanted, follow=False):
         raise OSError(errno.EOPNOTSUPP, "cannot hold the extended attributes that index=on needs", str(upper.path))
 
 

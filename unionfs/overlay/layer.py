@@ -26,6 +26,8 @@ class Stack:
     upper: Path | None = None
     work: Path | None = None
     data: tuple[Path, ...] = ()
+    read_only: bool = False
+    """Whether ``upper`` is only looked at: then ``work`` need not be there, and may have an index."""
 
 
 class Layer:
@@ -34,7 +36,7 @@ class Layer:
     __slots__ = ("_mount_fd", "device", "is_idmapped", "is_upper", "label", "override", "path", "root")
 
     def __init__(self, label: str, path: Path, root_fd: int, is_upper: bool, mount_fd: int = -1) -> None:
-        """``mount_fd``: what keeps the layer's private mount alive, if it has one."""
+        """``is_upper``: it is where changes go.  ``mount_fd``: what keeps the layer's private mount alive, if it has one."""
         self.label = label
         self.path = path
         self.device = os.fstat(root_fd).st_dev
@@ -125,7 +127,10 @@ def open_lower(index: int, path: Path, role: str = "lower") -> Layer:
     Through a private read-only mount, so that the kernel itself refuses every write to it and leaves its access times alone
     (OverlayFS does the same).  Where that is not allowed, as it is.
     """
-    label = layer_label(role, index)
+    return _open_private(layer_label(role, index), path)
+
+
+def _open_private(label: str, path: Path) -> Layer:
     try:
         mount_fd = clone_private(os.fsencode(path))
     except OSError as error:
@@ -144,3 +149,8 @@ def open_upper(path: Path) -> Layer:
     """Open the upper layer.  Not through a mount of its own: files are renamed between it and the work directory, and rename(2)
     refuses that across mounts."""
     return Layer("upper", path, os.open(path, _OPEN_DIR & ~os.O_NOFOLLOW), is_upper=True)
+
+
+def open_upper_read_only(path: Path) -> Layer:
+    """Open the upper layer of a union that shall not change it: as protected as a lower, and for nobody a place to write."""
+    return _open_private("upper", path)

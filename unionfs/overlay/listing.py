@@ -104,6 +104,14 @@ def dot_whiteouts(names: dict[bytes, RealName]) -> Iterator[bytes]:
     return (name[len(DOT_WHITEOUT) :] for name in names if name.startswith(DOT_WHITEOUT) and not name.startswith(_DOT_RESERVED))
 
 
+def take_dot_whiteouts(names: dict[bytes, RealName], lower_names: dict[bytes, LowerName]) -> None:
+    """Apply the ``.wh.`` names among the ``names`` of an upper directory to what the lowers show, and take them out."""
+    for hidden in dot_whiteouts(names):
+        lower_names.pop(hidden, None)
+    for name in [name for name in names if name.startswith(DOT_WHITEOUT)]:
+        del names[name]
+
+
 def hides_all_below(real: RealDir, pool: FdPool, xattrs: PrivateXattrs) -> bool:
     """Whether a directory is opaque: nothing below it is merged with it."""
     fd = real.open(pool)

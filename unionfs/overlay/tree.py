@@ -13,12 +13,12 @@ from unionfs.linux.statfs import TMPFS_MAGIC, filesystem_type
 from unionfs.overlay import kinds
 from unionfs.overlay.data_layers import DataLayers
 from unionfs.overlay.fd_pool import FdPool
-from unionfs.overlay.index import Index
+from unionfs.overlay.index import Index, has_index
 from unionfs.overlay.ino_map import InoMap, ShortInoMap
 from unionfs.overlay.inode import Directory, Inode, LowerLinks
-from unionfs.overlay.layer import Layer, RealDir, Stack, layer_label, open_lower, open_upper
+from unionfs.overlay.layer import Layer, RealDir, Stack, layer_label, open_lower, open_upper, open_upper_read_only
 from unionfs.overlay.layer_owners import choose_owners
-from unionfs.overlay.listing import RealName, merge, read_names
+from unionfs.overlay.listing import LowerName, RealName, merge, read_names, take_dot_whiteouts
 from unionfs.overlay.lower_stack import LowerStack
 from unionfs.overlay.metacopy import Metacopies
 from unionfs.overlay.node_table import NodeTable
@@ -108,7 +108,9 @@ class Tree:
             self.lowers.append(open_lower(index, path))
         for index, path in enumerate(stack.data):
             self.data_only.append(open_lower(index, path, "data"))
-        if stack.upper is not None and stack.work is not None:
+        if stack.upper is not None and stack.read_only:
+            self.upper = open_upper_read_only(stack.upper)
+        elif stack.upper is not None and stack.work is not None:
             self.upper = open_upper(stack.upper)
             self._work = WorkDir(stack.work)
             self._whiteouts = Whiteouts(self._work, self.xattrs, self.pool, options.whiteout)
@@ -116,8 +118,11 @@ class Tree:
     def _open_index(self, stack: Stack, options: Options) -> None:
         if options.index == "off" or self.upper is None or stack.work is None:
             return
+        if stack.read_only and not has_index(stack.work):
+            return
         try:
-            self.index = Index(stack.work, self.upper, self.lowers, self.origins, self.xattrs)
+            self.index = Index(stack.work, self.upper, self.lowers, self.origins, self.xattrs, stack.read_only)
+            self.index.place.layer.override = self.upper.override
         except OSError as error:
             if options.index == "on":
                 raise
@@ -215,13 +220,16 @@ class Tree:
         if directory.lower_names is None:
             directory.lower_names = merge(directory.lowers, self.pool, self.xattrs)
         if directory.upper_names is None:
-            directory.upper_names = self._read_upper(directory, directory.upper) if directory.upper is not None else {}
+            upper, lower_names = directory.upper, directory.lower_names
+            directory.upper_names = {} if upper is None else self._read_upper(directory, upper, lower_names)
 
-    def _read_upper(self, directory: Directory, upper: RealDir) -> dict[bytes, RealName]:
+    def _read_upper(self, directory: Directory, upper: RealDir, lower_names: dict[bytes, LowerName]) -> dict[bytes, RealName]:
         names = read_names(upper, self.pool, self.xattrs)
         directory.impure = upper.impure
         if self._whiteouts is not None:
             self._whiteouts.adopt(upper, names)
+        else:
+            take_dot_whiteouts(names, lower_names)
         return names
 
     def kind(self, directory: Directory, name: bytes) -> int | None:

@@ -44,7 +44,7 @@ class Union:
         Raises:
             OSError: a directory of the stack cannot be opened, or the work directory cannot be emptied.
         """
-        self.writable = stack.upper is not None
+        self.writable = stack.upper is not None and not stack.read_only
         self._tree = tree = Tree(stack, options, pool_limit)
         self.has_acl = options.acl and options.xattrs and not tree.has_overrides
         """Whether the kernel is to heed access control lists.  Not where the real permissions do not count: an ACL is part of
