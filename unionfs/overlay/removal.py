@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+from collections.abc import Iterator
 
 from unionfs.overlay import kinds
 from unionfs.overlay.copy_up import CopyUp
@@ -30,12 +32,11 @@ class Removal:
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
         child = self._known(parent, name)
         upper = self._copy_up.upper_of(parent)
-        if child is not None:
-            keep_reachable(tree, child, parent, name)
-        if tree.has_lower(parent, name):
-            whiteouts.hide(upper, name)
-        else:
-            os.unlink(name, dir_fd=tree.dir_fd(upper))
+        with kept_reachable(tree, child, parent, name):
+            if tree.has_lower(parent, name):
+                whiteouts.hide(upper, name)
+            else:
+                os.unlink(name, dir_fd=tree.dir_fd(upper))
         self._leave(parent, name, child)
 
     def _known(self, parent: Directory, name: bytes) -> Inode | None:
@@ -60,13 +61,13 @@ class Removal:
         if tree.names(directory):
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
         upper = self._copy_up.upper_of(parent)
-        keep_reachable(tree, directory, parent, name)
-        if not tree.has_lower(parent, name):
-            self._remove_upper(directory, tree.dir_fd(upper), name)
-        elif directory.upper is not None:
-            whiteouts.hide_directory(upper, name)
-        else:
-            whiteouts.hide(upper, name)
+        with kept_reachable(tree, directory, parent, name):
+            if not tree.has_lower(parent, name):
+                self._remove_upper(directory, tree.dir_fd(upper), name)
+            elif directory.upper is not None:
+                whiteouts.hide_directory(upper, name)
+            else:
+                whiteouts.hide(upper, name)
         self._leave(parent, name, directory)
 
     def _remove_upper(self, directory: Directory, upper_fd: int, name: bytes) -> None:
@@ -103,23 +104,32 @@ class Removal:
             forget_name(self._tree, child, parent, name)
 
 
-def keep_reachable(tree: Tree, inode: Inode, parent: Directory, name: bytes) -> None:
-    """Call before ``name`` of ``inode`` goes: the kernel may go on using an object that has no name, so get hold of it.
+@contextlib.contextmanager
+def kept_reachable(tree: Tree, inode: Inode | None, parent: Directory, name: bytes) -> Iterator[None]:
+    """Within, ``name`` of ``inode`` goes: the kernel may go on using an object that has no name, so get hold of it before.
 
-    A lower object stays where it is, an indexed one in the index; nothing needs to be done for them.
+    A lower object stays where it is, an indexed one in the index; nothing needs to be done for them.  If the name stays after
+    all (an error), the inode is as it was.
     """
-    if not inode.is_upper or inode.orphan_fd >= 0 or inode.is_indexed:
+    if inode is None or not inode.is_upper or inode.orphan_fd >= 0 or inode.is_indexed:
+        yield
         return
-    if isinstance(inode, Directory):
-        inode.orphan_fd = os.open(name, _OPEN_ORPHAN, dir_fd=tree.dir_fd(inode.place))
-        return
-    others = [dentry for dentry in inode.names if dentry != (parent, name)]
+    place, place_name = inode.place, inode.place_name
+    others = [] if isinstance(inode, Directory) else [dentry for dentry in inode.names if dentry != (parent, name)]
     if others:
         other_parent, inode.place_name = others[0]
         assert other_parent.upper is not None
         inode.place = other_parent.upper
     else:
-        inode.orphan_fd = os.open(name, _OPEN_ORPHAN, dir_fd=tree.dir_fd(inode.place))
+        inode.orphan_fd = os.open(name, _OPEN_ORPHAN, dir_fd=tree.dir_fd(place))
+    try:
+        yield
+    except BaseException:
+        inode.place, inode.place_name = place, place_name
+        if inode.orphan_fd >= 0:
+            os.close(inode.orphan_fd)
+            inode.orphan_fd = -1
+        raise
 
 
 def forget_name(tree: Tree, inode: Inode, parent: Directory, name: bytes) -> None:

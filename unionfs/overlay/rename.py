@@ -19,7 +19,7 @@ from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.listing import DOT_WHITEOUT, WHITEOUT, RealName
 from unionfs.overlay.lower_stack import redirect_for
 from unionfs.overlay.metadata_copy import copy_metadata
-from unionfs.overlay.removal import forget_name, keep_reachable
+from unionfs.overlay.removal import forget_name, kept_reachable
 from unionfs.overlay.tree import Tree
 
 
@@ -90,26 +90,25 @@ class Rename:
         self._mark_moving(inode, old, new)
         if isinstance(new.inode, Directory):
             self._empty(new.inode, new_fd, new.name)
-        if new.inode is not None:
-            keep_reachable(tree, new.inode, new.parent, new.name)
-        over_whiteout = tree.has_whiteout(new.parent, new.name)
-        if (over_whiteout or leaves_whiteout) and whiteouts.form != "dev":
-            assert old.parent.upper is not None
-            assert new.parent.upper is not None
-            whiteouts.move_without_exchange(
-                old.parent.upper, old.name, new.parent.upper, new.name, leaves_whiteout, over_whiteout
-            )
-        elif over_whiteout and (is_directory or leaves_whiteout):
-            # The whiteout that is in the way moves to the old name: it is wanted there, or can be removed there.
-            renameat2(old_fd, old.name, new_fd, new.name, RENAME_EXCHANGE)
-            if not leaves_whiteout:
-                os.unlink(old.name, dir_fd=old_fd)
-        elif leaves_whiteout:
-            self._replace_leaving_whiteout(old, new)
-        else:
-            os.rename(old.name, new.name, src_dir_fd=old_fd, dst_dir_fd=new_fd)
-        if isinstance(new.inode, Directory) and not whiteouts.has_opaque_xattr:
-            whiteouts.remove_beside(new_fd, new.name)
+        with kept_reachable(tree, new.inode, new.parent, new.name):
+            over_whiteout = tree.has_whiteout(new.parent, new.name)
+            if (over_whiteout or leaves_whiteout) and whiteouts.form != "dev":
+                assert old.parent.upper is not None
+                assert new.parent.upper is not None
+                whiteouts.move_without_exchange(
+                    old.parent.upper, old.name, new.parent.upper, new.name, leaves_whiteout, over_whiteout
+                )
+            elif over_whiteout and (is_directory or leaves_whiteout):
+                # The whiteout that is in the way moves to the old name: it is wanted there, or can be removed there.
+                renameat2(old_fd, old.name, new_fd, new.name, RENAME_EXCHANGE)
+                if not leaves_whiteout:
+                    os.unlink(old.name, dir_fd=old_fd)
+            elif leaves_whiteout:
+                self._replace_leaving_whiteout(old, new)
+            else:
+                os.rename(old.name, new.name, src_dir_fd=old_fd, dst_dir_fd=new_fd)
+            if isinstance(new.inode, Directory) and not whiteouts.has_opaque_xattr:
+                whiteouts.remove_beside(new_fd, new.name)
         if new.inode is not None:
             forget_name(tree, new.inode, new.parent, new.name)
         self._move(old, new, inode)
