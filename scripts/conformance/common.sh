@@ -37,7 +37,7 @@ begin() {
     top=$(mktemp -d "${TMPDIR:-/tmp}/unionfs-conformance-XXXXXX")
     lower=$top/lower upper=$top/upper work=$top/work merged=$top/merged
     mkdir "$lower" "$upper" "$work" "$merged" "$top/logs"
-    export UNIONFS_LOG_DIR=$top/logs
+    export UNIONFS_LOG_DIR=$top/logs UNIONFS_RUNTIME_DIR=$top/run
     # Suites work as several users.
     chmod 755 "$top"
     trap clean_up EXIT
