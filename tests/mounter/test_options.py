@@ -215,3 +215,8 @@ def test_metacopy_is_a_switch_with_a_value() -> None:
 @pytest.mark.parametrize("value", ["on", "off"])
 def test_index_takes_the_values_of_the_kernel(value: str) -> None:
     assert parse_options([f"index={value}"]).settings == {"index": value}
+
+
+@pytest.mark.parametrize("form", ["auto", "dev", "xattr", "wh"])
+def test_form_of_whiteouts_can_be_chosen(form: str) -> None:
+    assert parse_options([f"whiteout={form}"]).settings == {"whiteout": form}

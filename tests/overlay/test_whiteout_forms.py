@@ -14,6 +14,7 @@ import pytest
 
 from tests.mounts import KERNEL
 from tests.overlay.client import Client, build, stack
+from unionfs.linux.mount import mount, umount
 from unionfs.linux.rename import RENAME_EXCHANGE
 from unionfs.overlay import Options, Stack, Union
 from unionfs.overlay.options import WhiteoutForm
@@ -98,6 +99,30 @@ def test_without_devices_and_attributes_whiteouts_stand_beside_the_name(
     client.union.close()
     assert on_disk(tmp_path / "upper") == {"d": "directory", "e": "directory"}
     assert on_disk(tmp_path / "upper/e") == {".wh..wh..opq": "file"}
+
+
+def test_filesystem_that_holds_no_attributes_holds_an_upper(tmp_path: Path) -> None:
+    mount(b"none", os.fsencode(tmp_path), b"ramfs", 0, b"")
+    try:
+        layers = stack(tmp_path, LOWER)
+        client = Client(Union(layers))
+        client.unlink("e/f")
+        client.rmdir("e")
+        client.mkdir("e")
+        client.mkdir("made")
+        client.rename("made", "e")
+        client.unlink("d/f")
+        with pytest.raises(OSError, match="cross-device"):
+            client.rename("d", "moved")
+        client.union.close()
+        assert on_disk(tmp_path / "upper/e") == {".wh..wh..opq": "file"}
+        assert on_disk(tmp_path / "upper/d") == {"f": "dev"}
+        client = Client(Union(layers))
+        assert client.names("e") == []
+        assert set(client.names("d")) == {b"g", b"h"}
+        client.union.close()
+    finally:
+        umount(os.fsencode(tmp_path), 0)
 
 
 def test_what_the_upper_allows_is_not_talked_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -61,7 +61,8 @@ class Whiteouts:
             self.form = form
             if form == "wh" or self._can_make_one():
                 return form
-        raise OSError(errno.EOPNOTSUPP, f"whiteout={choice} is not possible on the filesystem of the upper, or not permitted")
+        problem = f"whiteout={choice} is not possible on this filesystem, or not permitted; leave it out"
+        raise OSError(errno.EOPNOTSUPP, problem, os.readlink(f"/proc/self/fd/{self._work.fd}"))
 
     def _can_make_one(self) -> bool:
         name = self._work.new_name()
