@@ -185,15 +185,24 @@ def test_copies_above_the_bottom_need_no_option(own_union: Union) -> None:
 
 
 @layers(
-    {"relative": of_data("first", 10), "same-name": File(size=10, xattrs={"trusted.overlay.metacopy": b""})},
-    upper={"d": Dir(xattrs={"trusted.overlay.impure": b"y"}), "d/upper": of_data("/first", len(FIRST))},
+    {
+        "relative": of_data("first", 10),
+        "same-name": File(size=10, xattrs={"trusted.overlay.metacopy": b""}),
+        "sound": of_data("/first", len(FIRST)),
+        "d/lower": b"",
+    },
+    upper={"d": Dir(xattrs={"trusted.overlay.impure": b"y"}), "d/upper": of_data("/first", len(FIRST)), "d/sound": FIRST},
     data=[{"first": FIRST, "same-name": FIRST}],
 )
 @metacopy
 def test_only_a_path_in_a_lower_layer_leads_to_data_only_layers(own_union: Union) -> None:
-    for name in ("relative", "same-name", "d/upper"):
-        with fails_with(errno.EIO):
-            (own_union.merged / name).stat()
+    for _ in range(2):
+        for name in ("relative", "same-name", "d/upper"):
+            with fails_with(errno.EIO):
+                (own_union.merged / name).stat()
+        # Such a name is no reason not to list the others.
+        assert (own_union.names(), own_union.names("d")) == (["d", "relative", "same-name", "sound"], ["lower", "sound"])
+        assert (own_union.merged / "sound").read_bytes() == (own_union.merged / "d/sound").read_bytes() == FIRST
 
 
 USER = "user.overlay."

@@ -58,3 +58,14 @@ def test_number_is_free_again_when_its_node_is_forgotten() -> None:
     ids.look_up(2, 700)
     ids.forget(700, 1)
     assert ids.look_up(3, 700) == 700
+
+
+def test_stand_in_is_nobodys_id_and_gone_when_it_is_forgotten() -> None:
+    ids = NodeIds()
+    kernel_id = ids.look_up(5, 100)
+    stand_ins = [ids.stand_in(), ids.stand_in()]
+    assert len({kernel_id, *stand_ins}) == 3
+    for stand_in in stand_ins:
+        ids.forget(stand_in, 1)
+    assert len(ids) == 2
+    assert ids.node(kernel_id) == 5

@@ -9,6 +9,7 @@ from unionfs.filesystem import ROOT_ID
 
 # Above the inode numbers of any real filesystem, and still positive as a C long.
 _FIRST_SPARE = 0x7FFF << 48
+_NO_NODE = 0
 
 
 class _Known:
@@ -64,6 +65,17 @@ class NodeIds:
         self._known[kernel_id].nlookup += 1
         return kernel_id
 
+    def stand_in(self) -> int:
+        """An id for the row of a name without an entry.
+
+        Such a row has no valid type, so the kernel shows the name, but makes no inode and forgets the id at once
+        (fs/fuse/readdir.c, parse_dirplusfile); any other id would be that of a node.
+        """
+        kernel_id = self._spare()
+        self._known[kernel_id] = stand_in = _Known(_NO_NODE)
+        stand_in.nlookup = 1
+        return kernel_id
+
     def forget(self, kernel_id: int, nlookup: int) -> int:
         """Take ``nlookup`` lookups back; returns the node.  ESTALE as `node`."""
         node = self.node(kernel_id)
@@ -71,7 +83,7 @@ class NodeIds:
         known.nlookup -= nlookup
         if known.nlookup <= 0 and node != ROOT_ID:
             del self._known[kernel_id]
-            del self._ids[node]
+            self._ids.pop(node, None)
         return node
 
     def _spare(self) -> int:

@@ -313,16 +313,19 @@ class Pyfuse3Operations(pyfuse3.Operations):
             if entry is None:
                 return True
             row = row._replace(entry=entry)
-        if entry is None:  # "." and "..": the kernel makes no inode of them, so nothing is counted
+        is_dot = row.name in (b".", b"..")
+        if entry is None:
+            # Of the dots the kernel makes no inode, so nothing is counted.
             attributes = pyfuse3.EntryAttributes()
-            attributes.st_ino = InodeT(row.ino)
-            attributes.st_mode = ModeT(row.kind << 12)
+            attributes.st_ino = InodeT(row.ino if is_dot else self.ids.stand_in())
+            attributes.st_mode = ModeT(row.kind << 12 if is_dot else 0)
         else:
             attributes = self._entry(entry)
         if pyfuse3.readdir_reply(token, FileNameT(row.name), attributes, row.offset):
             return True
-        if entry is not None:
+        if not is_dot:
             self.ids.forget(attributes.st_ino, 1)
+        if entry is not None:
             self._filesystem.unread(row)
         return False
 

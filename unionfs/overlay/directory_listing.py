@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import os
 from collections.abc import Iterator
 
-from unionfs.filesystem import Attr, DirRow, Entry
+from unionfs.filesystem import DirRow, Entry
 from unionfs.overlay import kinds
 from unionfs.overlay.attributes import attr_of
-from unionfs.overlay.inode import Directory, Inode
+from unionfs.overlay.inode import Directory
 from unionfs.overlay.listing_order import ListingOrder
 from unionfs.overlay.tree import Tree
 
@@ -28,18 +26,11 @@ class DirectoryListing:
         """Rows without entries: no object is looked at but those that are known already.  So the type of a file is left open
         where an attribute may make it pass for a device."""
         yield from self._dots(directory, offset)
-        tree = self._tree
         order = self._order(directory, offset)
-        children = directory.children
         for after, name in order.after(order.start() if offset <= _AFTER_DOTDOT else offset):
-            kind = tree.kind(directory, name)
-            if kind is None:
-                continue
-            child = children.get(name)
-            ino = child.ino if child is not None else self._ino(directory, name)
-            if kind == kinds.REG and tree.has_overrides:
-                kind = kinds.UNKNOWN
-            yield DirRow(name, ino, kind, after, None)
+            row = self._row(directory, name, after)
+            if row is not None:
+                yield row
 
     def readdirplus(self, directory: Directory, offset: int) -> Iterator[DirRow]:
         """Rows with entries, where these can be had; each counts a lookup."""
@@ -49,31 +40,31 @@ class DirectoryListing:
         for after, name in order.after(order.start() if offset <= _AFTER_DOTDOT else offset):
             try:
                 found = tree.find(directory, name)
-            except PermissionError:
-                # A directory that we, too, may list but not search: as readdir has it, then.
-                kind = tree.kind(directory, name)
-                if kind is not None:
-                    unknown = kind == kinds.REG and tree.has_overrides
-                    yield DirRow(name, self._ino(directory, name), kinds.UNKNOWN if unknown else kind, after, None)
-                continue
-            if found is None:
-                continue
-            inode, st = found
-            attr = self._attr(inode, st)
-            if attr is None:
-                yield DirRow(name, inode.ino, kinds.UNKNOWN, after, None)
+                if found is None:
+                    continue
+                inode, st = found
+                attr = attr_of(tree, inode, st)
+            except OSError:
+                # One object that cannot be looked up must not make the whole directory unreadable; a lookup says what is wrong.
+                row = self._row(directory, name, after)
+                if row is not None:
+                    yield row
                 continue
             inode.nlookup += 1
             yield DirRow(name, inode.ino, attr.mode >> 12, after, Entry(inode.node, attr))
 
-    def _attr(self, inode: Inode, st: os.stat_result) -> Attr | None:
-        try:
-            return attr_of(self._tree, inode, st)
-        except OSError as error:
-            # One object whose owner cannot be read must not make the whole directory unreadable; a lookup says what is wrong.
-            if error.errno != errno.EINVAL:
-                raise
+    def _row(self, directory: Directory, name: bytes, after: int) -> DirRow | None:
+        """The row of ``name`` without an entry; None if there is none."""
+        kind = self._tree.kind(directory, name)
+        if kind is None:
             return None
+        child = directory.children.get(name)
+        ino = child.ino if child is not None else self._ino(directory, name)
+        if ino is None:
+            return None
+        if kind == kinds.REG and self._tree.has_overrides:
+            kind = kinds.UNKNOWN
+        return DirRow(name, ino, kind, after, None)
 
     def _dots(self, directory: Directory, offset: int) -> Iterator[DirRow]:
         if offset == 0:
@@ -91,8 +82,11 @@ class DirectoryListing:
             directory.order.compact(lambda: tree.names(directory), count)
         return directory.order
 
-    def _ino(self, directory: Directory, name: bytes) -> int:
-        """The number that a lookup of ``name`` would show, from what the listings of the layers told."""
+    def _ino(self, directory: Directory, name: bytes) -> int | None:
+        """The number that a lookup of ``name`` would show, from what the listings of the layers told.
+
+        None for what must be looked up to tell, and cannot: OverlayFS leaves that out of the listing.
+        """
         tree = self._tree
         above = (directory.upper_names or {}).get(name)
         below = (directory.lower_names or {}).get(name)
@@ -102,8 +96,11 @@ class DirectoryListing:
         # A merged directory has the number of its lower part, unless the upper one is opaque: only a look at it tells.
         looks = (below is not None and below.kind == kinds.DIR) if above.kind == kinds.DIR else directory.impure
         if looks:
-            with contextlib.suppress(PermissionError):
+            try:
                 return self._looked_up_ino(directory, name)
+            except OSError as error:
+                if error.errno != errno.EACCES:  # which is a directory that we, too, may list but not search
+                    return None
         return tree.copied_up_inos.get(above.ino) or tree.inos.shown(tree.upper_layer.device, above.ino)
 
     def _looked_up_ino(self, directory: Directory, name: bytes) -> int:
