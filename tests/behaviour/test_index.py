@@ -103,13 +103,10 @@ def change(union: Union) -> None:
 
 
 @layers(LOWER)
-@pytest.mark.parametrize("other", [KERNEL, *OURS], ids=lambda backend: backend.name)
-def test_swapped_uppers_show_the_same_files_and_links(own_union: Union, other: object) -> None:
-    if other is own_union.backend:
-        return
+def test_swapped_uppers_show_the_same_files_and_links(own_union: Union) -> None:
     change(own_union)
     before = Snapshot.of(own_union.merged)
-    own_union.remount(other)  # type: ignore[arg-type]
+    own_union.remount(OURS[0] if own_union.backend is KERNEL else KERNEL)
     assert differences(before, Snapshot.of(own_union.merged)) == []
     assert identities(own_union, "moved/b", "e/c") == {((own_union.merged / "e/c").stat().st_ino, 2)}
     (own_union.merged / "moved/b").write_bytes(b"by the other")
