@@ -11,6 +11,7 @@ _COMMANDS = {
     "umount": "unionfs.cli.umount:umount",
     "ls": "unionfs.cli.ls:ls",
     "status": "unionfs.cli.status:status",
+    "metrics": "unionfs.cli.metrics:metrics",
     "explain": "unionfs.cli.explain:explain",
     "layers": "unionfs.cli.layers:layers",
     "refresh": "unionfs.cli.refresh:refresh",

@@ -27,7 +27,19 @@ def run(*arguments: str, program: click.Command = unionfs) -> Result:
 
 
 def test_the_commands_are_those_of_the_documentation() -> None:
-    assert COMMANDS == ["mount", "umount", "ls", "status", "explain", "layers", "refresh", "check", "doctor", "completion"]
+    assert COMMANDS == [
+        "mount",
+        "umount",
+        "ls",
+        "status",
+        "metrics",
+        "explain",
+        "layers",
+        "refresh",
+        "check",
+        "doctor",
+        "completion",
+    ]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -105,14 +117,14 @@ def test_mount_options_are_refused_before_anything_else() -> None:
     assert result.stderr == "unionfs: noexe: unknown option; did you mean noexec?\n"
 
 
-@pytest.mark.parametrize("command", [["umount"], ["status"], ["explain"]])
+@pytest.mark.parametrize("command", [["umount"], ["status"], ["metrics"], ["explain"]])
 def test_commands_on_what_is_not_ours(command: list[str], tmp_path: Path, programs: Programs) -> None:
     line = programs.refusal(*command, tmp_path)
     assert line.startswith(f"{tmp_path}: not ")
     assert line.endswith("unionfs ls shows where they are mounted" if command == ["explain"] else "unionfs ls shows what is")
 
 
-@pytest.mark.parametrize("command", [["umount"], ["status"]])
+@pytest.mark.parametrize("command", [["umount"], ["status"], ["metrics"]])
 def test_commands_on_a_mount_of_another_kind(command: list[str], programs: Programs) -> None:
     assert programs.refusal(*command, "/proc") == "/proc: not a union, but a mount of type proc; unionfs ls shows the unions"
 

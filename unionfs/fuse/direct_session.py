@@ -12,7 +12,6 @@ import errno
 import logging
 import os
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +24,7 @@ from unionfs.fuse.blocking import BlockingWorks
 from unionfs.fuse.direct_handlers import DirectHandlers, Operation
 from unionfs.fuse.negotiation import MAX_WRITE, Negotiated, negotiate
 from unionfs.fuse.protocol import KERNEL_MINOR_VERSION, KERNEL_VERSION, InitFlag, Opcode
+from unionfs.fuse.request_times import Cells, RequestTimes, Times, end, opcode_name
 from unionfs.fuse.session import SessionError, SessionSettings
 from unionfs.fuse.spin import Spin
 from unionfs.fuse.wire import RequestHeader
@@ -55,8 +55,8 @@ class DirectSession:
         self._spin = Spin(settings.spin_us)
         self._turn_ends = 0
         self._works = BlockingWorks()
-        self._requests: defaultdict[int, int] = defaultdict(int)
-        self._errors = 0
+        self._times = RequestTimes()
+        self._began = 0
         self._failures = 0
         self._blocked = 0
         self._negotiated: Negotiated | None = None
@@ -75,11 +75,16 @@ class DirectSession:
     @property
     def counters(self) -> dict[str, int]:
         """See `unionfs.fuse.session.Session.counters`; with passthrough also ``backing_registered`` and ``backing_refused``."""
-        counters = {_opcode_name(opcode): count for opcode, count in self._requests.items()}
-        counters |= {"errors": self._errors, "failures": self._failures, "blocking": self._blocked}
+        counters = self._times.counts()
+        counters |= {"errors": self._times.errors(), "failures": self._failures, "blocking": self._blocked}
         if self._backing_files is not None:
             counters |= {"backing_registered": self._backing_files.registered, "backing_refused": self._backing_files.refused}
         return counters
+
+    @property
+    def times(self) -> dict[str, Times]:
+        """See `unionfs.fuse.session.Session.times`."""
+        return self._times.describe()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """See `unionfs.fuse.session.Session.run`."""
@@ -103,8 +108,10 @@ class DirectSession:
                 raise SessionError(
                     f"the kernel began with request {header[1]} instead of INIT; is the descriptor in use elsewhere?"
                 )
-            self._requests[Opcode.INIT] += 1
+            began = time.perf_counter_ns()
+            cells = self._times.begin(Opcode.INIT)
             self._answer_init(header, wire.decode_init(self._view[wire.REQUEST_HEADER.size : received]))
+            end(cells, time.perf_counter_ns() - began)
 
     def _answer_init(self, header: RequestHeader, offer: wire.InitRequest) -> None:
         if offer.major > KERNEL_VERSION:
@@ -136,16 +143,23 @@ class DirectSession:
 
     async def _serve(self, nursery: trio.Nursery) -> None:
         clock = time.perf_counter_ns
+        self._began = clock()
         while True:
             received = self._receive()
             if received == _NOTHING_YET:
                 received = await self._wait_for_request()
             if received == _ENDED:
                 return
-            self._handle(received, nursery)
-            if clock() > self._turn_ends:
+            cells = self._handle(received, nursery)
+            # The next request begins where this one ends: reading the clock once is enough while they come without a pause.
+            now = clock()
+            if cells is not None:
+                end(cells, now - self._began)
+            if now > self._turn_ends:
                 await trio.lowlevel.checkpoint()
-                self._turn_ends = clock() + _TURN_NS
+                now = clock()
+                self._turn_ends = now + _TURN_NS
+            self._began = now
 
     async def _wait_for_request(self) -> int:
         clock = time.perf_counter_ns
@@ -160,7 +174,8 @@ class DirectSession:
                 await trio.lowlevel.wait_readable(self._fd)
                 self._turn_ends = clock() + _TURN_NS
             received = self._receive()
-        spin.arrived(clock())
+        self._began = clock()
+        spin.arrived(self._began)
         return received
 
     def _receive(self) -> int:
@@ -179,23 +194,27 @@ class DirectSession:
 
     # -- answering ----------------------------------------------------------------------------------------------------
 
-    def _handle(self, received: int, nursery: trio.Nursery) -> None:
+    def _handle(self, received: int, nursery: trio.Nursery) -> Cells | None:
+        """Serve the request in the buffer; what its time is to be put down in, None if it is not over."""
         header = wire.REQUEST_HEADER.unpack_from(self._view)
+        opcode = header[1]
+        cells = self._times.begin(opcode)
         if header[0] != received:
             self._reply_error(header, wire.MalformedRequestError(f"{received} bytes read, {header[0]} announced"))
-            return
+            return cells
         body = self._view[wire.REQUEST_HEADER.size : received]
-        opcode = header[1]
-        self._requests[opcode] += 1
         operation = self._handlers.operations.get(opcode)
         if operation is None:
             self._handle_other(header, body)
-            return
+            return cells
         blocking = self._answer(operation, header, body)
-        if blocking is not None:
-            self._blocked += 1
-            # The buffer is for the next request; what waits keeps no more than its own bytes, for there may be thousands.
-            nursery.start_soon(self._answer_later, blocking, operation, header, memoryview(bytes(body)))
+        if blocking is None:
+            return cells
+        self._blocked += 1
+        # The buffer is for the next request; what waits keeps no more than its own bytes, for there may be thousands.
+        body = memoryview(bytes(body))
+        nursery.start_soon(self._answer_later, blocking, operation, header, body, cells, self._began)
+        return None
 
     def _handle_other(self, header: RequestHeader, body: memoryview) -> None:
         unanswered = self._handlers.unanswered.get(header[1])
@@ -223,7 +242,13 @@ class DirectSession:
         """The same, where the filesystem's result is there already."""
         return self._answer(Operation(lambda _header, _body: result, operation.finish), header, body)
 
-    async def _answer_later(self, blocking: Blocking, operation: Operation, header: RequestHeader, body: memoryview) -> None:
+    async def _answer_later(
+        self, blocking: Blocking, operation: Operation, header: RequestHeader, body: memoryview, cells: Cells, began: int
+    ) -> None:
+        await self._answer_after_work(blocking, operation, header, body)
+        end(cells, time.perf_counter_ns() - began)
+
+    async def _answer_after_work(self, blocking: Blocking, operation: Operation, header: RequestHeader, body: memoryview) -> None:
         next_blocking: Blocking | None = blocking
         while next_blocking is not None:
             blocking = next_blocking
@@ -249,7 +274,7 @@ class DirectSession:
 
     def _note_failure(self, header: RequestHeader, error: Exception) -> None:
         self._failures += 1
-        _log.error("%s of node %d failed: %r", _opcode_name(header[1]), header[3], error, exc_info=error)
+        _log.error("%s of node %d failed: %r", opcode_name(header[1]), header[3], error, exc_info=error)
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -262,7 +287,7 @@ class DirectSession:
             self._send_notices()
 
     def _send_error(self, header: RequestHeader, number: int) -> None:
-        self._errors += 1
+        self._times.fail(header[1])
         try:
             os.write(self._fd, wire.REPLY_HEADER.pack(wire.REPLY_HEADER.size, -number, header[2]))
         except OSError as error:
@@ -317,10 +342,3 @@ _NOT_AWAITED = frozenset((errno.ENOENT, errno.ENODEV, errno.ENOTCONN))
 def _may_register_backing() -> bool:
     # fs/fuse/backing.c asks for capable(CAP_SYS_ADMIN), which is about the initial user namespace.
     return in_initial_user_namespace() and has_capability(CAP_SYS_ADMIN)
-
-
-def _opcode_name(opcode: int) -> str:
-    try:
-        return Opcode(opcode).name.lower()
-    except ValueError:
-        return f"opcode_{opcode}"

@@ -8,6 +8,7 @@ import errno
 import functools
 import logging
 import stat
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
@@ -34,7 +35,9 @@ from unionfs.filesystem import (
     Opened,
 )
 from unionfs.fuse.blocking import BlockingWorks
+from unionfs.fuse.protocol import Opcode
 from unionfs.fuse.pyfuse3_node_ids import NodeIds
+from unionfs.fuse.request_times import RequestTimes, end
 from unionfs.fuse.session import SessionSettings
 
 log = logging.getLogger("unionfs.fuse")
@@ -49,22 +52,24 @@ def _handler(
     function: Callable[Concatenate[Pyfuse3Operations, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[Pyfuse3Operations, P], Coroutine[Any, Any, T]]:
     """Count the request and turn every exception into a `pyfuse3.FUSEError`: anything else would end the session."""
-    opcode = function.__name__
+    opcode = Opcode[function.__name__.upper()]
 
     @functools.wraps(function)
     async def answer(self: Pyfuse3Operations, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        self.counters[opcode] = self.counters.get(opcode, 0) + 1
+        began = time.perf_counter_ns()
+        cells = self.times.begin(opcode)
         try:
             return await function(self, *args, **kwargs)
         except OSError as error:
-            self.counters["errors"] += 1
+            self.times.fail(opcode)
             raise pyfuse3.FUSEError(error.errno or errno.EIO) from None
         except Exception:
-            self.counters["errors"] += 1
-            self.counters["failures"] += 1
-            log.exception("%s failed; answered with EIO", opcode)
+            self.times.fail(opcode)
+            self.failures += 1
+            log.exception("%s failed; answered with EIO", function.__name__)
             raise pyfuse3.FUSEError(errno.EIO) from None
         finally:
+            end(cells, time.perf_counter_ns() - began)
             if self._filesystem.notices:
                 self.notices_waiting.unpark_all()
 
@@ -87,7 +92,10 @@ class Pyfuse3Operations(pyfuse3.Operations):
         """``on_init`` is called while INIT is being answered."""
         super().__init__()
         self.enable_acl = settings.acl
-        self.counters: dict[str, int] = {"errors": 0, "failures": 0, "blocking": 0}
+        self.times = RequestTimes()
+        """Until libfuse has the answer; the writing of the reply is not in them."""
+        self.failures = 0
+        self._blocked = 0
         self.notices_waiting = trio.lowlevel.ParkingLot()
         """Unparked when the filesystem has notices for the kernel; they must go out after the reply."""
         self.ids = NodeIds()
@@ -95,6 +103,11 @@ class Pyfuse3Operations(pyfuse3.Operations):
         self._settings = settings
         self._on_init = on_init
         self._works = BlockingWorks()
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """See `unionfs.fuse.session.Session`."""
+        return {**self.times.counts(), "errors": self.times.errors(), "failures": self.failures, "blocking": self._blocked}
 
     def init(self) -> None:
         self._on_init()
@@ -107,13 +120,15 @@ class Pyfuse3Operations(pyfuse3.Operations):
         return self._negative() if entry is None else self._entry(entry)
 
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
-        self.counters["forget"] = self.counters.get("forget", 0) + 1
+        began = time.perf_counter_ns()
+        cells = self.times.begin(Opcode.FORGET)
         for inode, nlookup in inode_list:
             try:
                 self._filesystem.forget(self.ids.forget(inode, nlookup), nlookup)
             except Exception:  # no reply can tell of it, and one that escapes would end the session
-                self.counters["failures"] += 1
+                self.failures += 1
                 log.exception("forget of %d failed", inode)
+        end(cells, time.perf_counter_ns() - began)
 
     @_handler
     async def getattr(self, inode: InodeT, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
@@ -279,7 +294,7 @@ class Pyfuse3Operations(pyfuse3.Operations):
             try:
                 return method(*args)
             except Blocking as blocking:
-                self.counters["blocking"] += 1
+                self._blocked += 1
                 # Shielded: a request that was read must be answered, or its caller waits for ever.
                 with trio.CancelScope(shield=True):
                     result = await self._works.finish(blocking)

@@ -13,6 +13,7 @@ import trio
 
 from unionfs.filesystem import Filesystem, Notice, StaleAttributes, StaleName
 from unionfs.fuse.pyfuse3_operations import Pyfuse3Operations
+from unionfs.fuse.request_times import Times
 from unionfs.fuse.session import SessionError, SessionSettings
 
 log = logging.getLogger("unionfs.fuse")
@@ -50,6 +51,11 @@ class Pyfuse3Session:
     def counters(self) -> dict[str, int]:
         """See `unionfs.fuse.session.Session`."""
         return self._operations.counters
+
+    @property
+    def times(self) -> dict[str, Times]:
+        """See `unionfs.fuse.session.Session.times`."""
+        return self._operations.times.describe()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """See `unionfs.fuse.session.Session`."""

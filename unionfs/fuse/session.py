@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 import trio
 
 from unionfs.filesystem import Notice
+from unionfs.fuse.request_times import Times
 
 DataPath = Literal["auto", "passthrough", "cached"]
 
@@ -71,6 +72,10 @@ class Session(Protocol):
     def counters(self) -> dict[str, int]:
         """How many requests of each kind there were (``lookup``, ``read``, …), and besides ``errors`` (answered with an errno),
         ``failures`` (of those: exceptions that no filesystem may raise) and ``blocking`` (had to wait for work in a thread)."""
+
+    @property
+    def times(self) -> dict[str, Times]:
+        """The same by kind, with how long they took; see `unionfs.fuse.request_times`."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until the kernel ends the connection (unmounted or aborted).  ``task_status.started()`` is called when INIT is

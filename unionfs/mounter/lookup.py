@@ -51,6 +51,16 @@ def registered_mount(mount: Mount) -> RegisteredMount | None:
     return None
 
 
+def known_mount(given: Path) -> RegisteredMount:
+    """The mount on ``given``, whether its daemon is alive or dead.
+
+    Raises:
+        NotMountedError: there is none, or it is another user's.
+    """
+    _, mount = mounted_union(given)
+    return _known(registered_mount(mount), given)
+
+
 def living_mount(given: Path) -> RegisteredMount:
     """The mount on ``given``, whose daemon can be asked.
 
@@ -58,8 +68,7 @@ def living_mount(given: Path) -> RegisteredMount:
         NotMountedError: there is none, or it is another user's.
         DaemonError: its daemon is dead.
     """
-    _, mount = mounted_union(given)
-    return _living(registered_mount(mount), given)
+    return _living(known_mount(given), given)
 
 
 def living_mount_around(given: Path) -> tuple[RegisteredMount, bytes]:
@@ -79,7 +88,7 @@ def living_mount_around(given: Path) -> tuple[RegisteredMount, bytes]:
         mount = _mount_of(path)
     if mount is None:
         raise NotMountedError(str(given), "not in a mounted union", "unionfs ls shows where they are mounted")
-    found = _living(registered_mount(mount), given)
+    found = _living(_known(registered_mount(mount), given), given)
     relative = path.relative_to(mount.mount_point)
     return found, b"" if relative == Path() else os.fsencode(relative)
 
@@ -92,9 +101,13 @@ def _mount_of(path: Path) -> Mount | None:
     return deepest if deepest is not None and deepest.fstype == FSTYPE else None
 
 
-def _living(found: RegisteredMount | None, given: Path) -> RegisteredMount:
+def _known(found: RegisteredMount | None, given: Path) -> RegisteredMount:
     if found is None:
         raise NotMountedError(str(given), "a union, but not registered here", "ask as the user who mounted it")
+    return found
+
+
+def _living(found: RegisteredMount, given: Path) -> RegisteredMount:
     if found.state is State.DEAD:
         raise DaemonError(str(given), "the daemon of the union is dead", f"clean up with: {found.remedy}")
     return found

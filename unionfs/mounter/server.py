@@ -25,7 +25,7 @@ from unionfs.mounter.checks import check
 from unionfs.mounter.errors import DaemonError
 from unionfs.mounter.live_layers import LiveLayers
 from unionfs.mounter.locks import locked
-from unionfs.mounter.process_setup import tune_garbage_collector
+from unionfs.mounter.process_setup import process_figures, tune_garbage_collector
 from unionfs.mounter.registry import Record, Registration, device_of, mount_namespace
 from unionfs.mounter.request import MountRequest
 from unionfs.mounter.stacking import stack_depth
@@ -250,6 +250,8 @@ class _Server:
             **dataclasses.asdict(self._layers.record),
             "negotiated": self._session.negotiated,
             "requests": self._session.counters,
+            "request_times": self._session.times,
+            "process": process_figures(),
             "union": self._union.statistics(),
         }
 
