@@ -266,9 +266,6 @@ class FakeFilesystem:
         self._enter("statfs")
         return StatFs(1000, 600, 500, 300, 200, 4096, 255, 4096)
 
-    def is_stale(self, node: int) -> bool:
-        return node in self.stale
-
     # -- names ------------------------------------------------------------------------------------------------------
 
     def mknod(self, parent: int, name: bytes, mode: int, rdev: int, caller: Caller) -> Entry:

@@ -191,6 +191,9 @@ class Filesystem(Protocol):
     notices: list[StaleAttributes]
     """What the kernel must be told after the reply to the call that put it there.  The transport empties the list."""
 
+    stale: set[int]
+    """The nodes whose attributes may change without the kernel being told (see `open`): it may trust those for 0 s."""
+
     writable: bool
     """False for a union without an upper: every change fails with EROFS."""
 
@@ -232,9 +235,6 @@ class Filesystem(Protocol):
 
     def statfs(self) -> StatFs:
         """Figures of the filesystem that holds the upper (without one: the top lower)."""
-
-    def is_stale(self, node: int) -> bool:
-        """Whether the node's attributes may change without the kernel being told (see `open`): then their validity is 0 s."""
 
     # -- names ------------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,8 @@ from unionfs.fuse.protocol import InitFlag
 
 assert sys.byteorder == "little"
 
+VALID = wire.entry_validity(wire.validity(3), wire.validity(1.5))
+
 ATTR = Attr(
     ino=0x1122,
     size=5,
@@ -187,7 +189,7 @@ def test_garbage_is_decoded_or_malformed_and_nothing_else(decode: Callable[[byte
 
 
 def test_entry_reply_carries_node_validity_and_attributes() -> None:
-    reply = wire.encode_entry(7, ATTR, wire.validity(3), wire.validity(1.5))
+    reply = wire.encode_entry(7, ATTR, VALID)
     assert reply == u64(7, 0, 3, 1) + u32(0, 500_000_000) + ATTR_BYTES
 
 
@@ -246,7 +248,13 @@ def test_xattr_names_end_with_nul() -> None:
     assert wire.encode_xattr_names([]) == b""
 
 
+@pytest.mark.parametrize("name", [b"a", b"1234567", b"12345678", b"123456789"])
+def test_direntplus_is_an_entry_and_a_dirent(name: bytes) -> None:
+    row = DirRow(name, 7, 8, 2, None)
+    assert wire.encode_direntplus(row, 9, ATTR, VALID) == wire.encode_entry(9, ATTR, VALID) + wire.encode_dirent(row)
+
+
 def test_nodes_of_a_readdirplus_payload_leave_out_rows_without_entry() -> None:
     dot = wire.NO_ENTRY + wire.encode_dirent(DirRow(b".", 1, 4, 1, None))
-    row = wire.encode_entry(7, ATTR, wire.validity(1), wire.validity(1)) + wire.encode_dirent(DirRow(b"name", 7, 8, 2, None))
+    row = wire.encode_direntplus(DirRow(b"name", 7, 8, 2, None), 7, ATTR, VALID)
     assert wire.direntplus_nodes(dot + row + row) == [7, 7]

@@ -21,8 +21,8 @@ def test_copy_up_of_a_pinned_file_moves_its_name_to_a_new_node_with_the_same_ino
     new = client.node("f")
     assert new != old
     assert client.union.getattr(new).ino == client.union.getattr(old).ino
-    assert client.union.is_stale(old)
-    assert not client.union.is_stale(new)
+    assert old in client.union.stale
+    assert new not in client.union.stale
     assert StaleAttributes(old) in client.union.notices
     assert client.call(client.union.open, new, os.O_RDWR, ROOT).generation == 1
     client.union.write(new, 0, b"UPPER")

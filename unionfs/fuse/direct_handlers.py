@@ -87,9 +87,12 @@ class DirectHandlers:
         self._invalidate_attributes = invalidate_attributes
         self._backing_files = backing_files
         self._extended_setxattr = bool(flags & InitFlag.SETXATTR_EXT)
-        self._entry_valid = validity(settings.entry_timeout)
+        entry_valid, not_valid = validity(settings.entry_timeout), validity(0)
+        self._stale = filesystem.stale
         self._attr_valid = validity(settings.attr_timeout)
-        self._not_valid = validity(0)
+        self._attr_not_valid = not_valid
+        self._entry_valid = wire.entry_validity(entry_valid, self._attr_valid)
+        self._stale_entry_valid = wire.entry_validity(entry_valid, not_valid)
         self._no_entry = wire.encode_no_entry(validity(settings.negative_timeout))
         self.operations = self._operations()
         self.unanswered: dict[int, Callable[[memoryview, RequestHeader], None]] = {
@@ -153,10 +156,10 @@ class DirectHandlers:
 
     def _finish_entry(self, _header: RequestHeader, _body: memoryview, entry: Entry) -> bytes:
         node, attr = entry
-        return wire.encode_entry(node, attr, self._entry_valid, self._validity_of(node))
+        return wire.encode_entry(node, attr, self._stale_entry_valid if node in self._stale else self._entry_valid)
 
     def _validity_of(self, node: int) -> wire.Validity:
-        return self._not_valid if self._filesystem.is_stale(node) else self._attr_valid
+        return self._attr_not_valid if node in self._stale else self._attr_valid
 
     def _getattr(self, header: RequestHeader, _body: memoryview) -> Attr:
         return self._filesystem.getattr(header[_NODE])
@@ -380,7 +383,7 @@ class DirectHandlers:
         if row.entry is None or not row.entry.node:
             return wire.NO_ENTRY + wire.encode_dirent(row)
         node, attr = row.entry
-        return wire.encode_entry(node, attr, self._entry_valid, self._validity_of(node)) + wire.encode_dirent(row)
+        return wire.encode_direntplus(row, node, attr, self._stale_entry_valid if node in self._stale else self._entry_valid)
 
     # -- extended attributes ------------------------------------------------------------------------------------------
 

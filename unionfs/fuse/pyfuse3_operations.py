@@ -353,7 +353,7 @@ class Pyfuse3Operations(pyfuse3.Operations):
     def _attributes(self, kernel_id: InodeT, node: int, attr: Attr) -> pyfuse3.EntryAttributes:
         attributes = pyfuse3.EntryAttributes()
         attributes.st_ino = InodeT(attr.ino) if kernel_id == ROOT_ID else kernel_id
-        attributes.attr_timeout = 0 if self._filesystem.is_stale(node) else self._settings.attr_timeout
+        attributes.attr_timeout = 0 if node in self._filesystem.stale else self._settings.attr_timeout
         attributes.st_mode = ModeT(attr.mode)
         attributes.st_nlink = attr.nlink
         attributes.st_uid = attr.uid

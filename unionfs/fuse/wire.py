@@ -87,7 +87,11 @@ def decode_strings(body: Body, offset: int, count: int) -> list[bytes]:
 
 def decode_name(body: Body, offset: int = 0) -> bytes:
     """One file name; see `check_name`."""
-    return check_name(decode_strings(body, offset, 1)[0])
+    raw = bytes(body[offset:])
+    end = raw.find(0)
+    if end < 0:
+        raise MalformedRequestError("a name without its NUL")
+    return check_name(raw[:end])
 
 
 def check_name(name: bytes) -> bytes:
@@ -167,7 +171,8 @@ _TIME = "qI4x"
 # blocks, mask of attributes, atime, btime, ctime, mtime, major and minor of rdev and of the device
 STATX_OUT = struct.Struct("=QI20x" + "IIQIIIH2xQQQQ" + 4 * _TIME + "IIII112x")
 DIRENT = struct.Struct("=QQII")  # ino, offset of the next, length of the name, type; name, padded to 8 bytes
-DIRENTPLUS_SIZE = ENTRY_OUT.size + DIRENT.size
+DIRENTPLUS = struct.Struct(ENTRY_OUT.format + DIRENT.format[1:])
+DIRENTPLUS_SIZE = DIRENTPLUS.size
 # major, minor, max_readahead, flags, max_background, congestion_threshold, max_write, time_gran, max_pages, map_alignment,
 # flags2, max_stack_depth, request_timeout
 INIT_OUT = struct.Struct("=IIIIHHIIHHIIH22x")
@@ -181,9 +186,9 @@ NO_ENTRY = bytes(ENTRY_OUT.size)
 """In READDIRPLUS: "this row has no entry", for ``.`` and ``..``."""
 
 
-def encode_reply_header(request: RequestHeader, payload: bytes) -> bytes:
-    """The header of a reply that is no error."""
-    return REPLY_HEADER.pack(REPLY_HEADER.size + len(payload), 0, request[2])
+def encode_reply_header(unique: int, length: int) -> bytes:
+    """The header of a reply to the request ``unique`` that is no error and has a payload of ``length`` bytes."""
+    return REPLY_HEADER.pack(REPLY_HEADER.size + length, 0, unique)
 
 
 class Validity(NamedTuple):
@@ -199,19 +204,39 @@ def validity(seconds: float) -> Validity:
     return Validity(whole, int((seconds - whole) * 1e9))
 
 
-def encode_entry(node: int, attr: Attr, entry_valid: Validity, attr_valid: Validity) -> bytes:
+EntryValidity = tuple[int, int, int, int]
+"""How long an entry and its attributes are valid, in the order of ``struct fuse_entry_out``: their seconds, their nanoseconds."""
+
+
+def entry_validity(entry: Validity, attr: Validity) -> EntryValidity:
+    """The two in one."""
+    return entry.seconds, attr.seconds, entry.nanoseconds, attr.nanoseconds
+
+
+# Whole tuples are put together below rather than their parts unpacked: these three run for every object that is looked at.
+
+
+def encode_entry(node: int, attr: Attr, valid: EntryValidity) -> bytes:
     """``struct fuse_entry_out``.  The generation is 0: node ids are never used again."""
-    return ENTRY_OUT.pack(node, 0, entry_valid[0], attr_valid[0], entry_valid[1], attr_valid[1], *attr)
+    return ENTRY_OUT.pack(*((node, 0) + valid + attr))  # noqa: RUF005
 
 
 def encode_no_entry(negative_valid: Validity) -> bytes:
     """The answer to LOOKUP of a name that does not exist, which the kernel may remember (node id 0; fs/fuse/dir.c)."""
-    return ENTRY_OUT.pack(0, 0, negative_valid[0], 0, negative_valid[1], 0, *(0,) * len(Attr._fields))
+    return ENTRY_OUT.pack(0, 0, *entry_validity(negative_valid, validity(0)), *(0,) * len(Attr._fields))
 
 
 def encode_attr(attr: Attr, attr_valid: Validity) -> bytes:
     """``struct fuse_attr_out``."""
-    return ATTR_OUT.pack(*attr_valid, *attr)
+    return ATTR_OUT.pack(*(attr_valid + attr))
+
+
+def encode_direntplus(row: DirRow, node: int, attr: Attr, valid: EntryValidity) -> bytes:
+    """``struct fuse_direntplus`` with its name, of a row that has an entry."""
+    name, ino, kind, offset, _ = row
+    length = len(name)
+    fields = (node, 0) + valid + attr + (ino, offset, length, kind)  # noqa: RUF005
+    return DIRENTPLUS.pack(*fields) + name + _PADDING[length & 7]
 
 
 _STATX_BASIC_STATS = 0x7FF  # include/uapi/linux/stat.h
@@ -237,6 +262,9 @@ def encode_statfs(figures: StatFs) -> bytes:
 def padding(length: int) -> int:
     """How many bytes make ``length`` a multiple of 8."""
     return -length & 7
+
+
+_PADDING = [bytes(padding(length)) for length in range(8)]
 
 
 def encode_dirent(row: DirRow) -> bytes:

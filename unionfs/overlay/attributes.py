@@ -31,6 +31,7 @@ _SECOND = 10**9
 _BLKSIZE = 4096
 _BUT_KILL_SUIDGID = SET_MODE | SET_UID | SET_GID | SET_SIZE | SET_ATIME | SET_MTIME
 _TRUSTED = b"trusted."
+_new_tuple = tuple.__new__  # a quarter of the time that the class itself takes for its arguments
 
 
 def attr_of(tree: Tree, inode: Inode, st: os.stat_result) -> Attr:
@@ -56,23 +57,26 @@ def attr_of(tree: Tree, inode: Inode, st: os.stat_result) -> Attr:
         mode, uid, gid, rdev = st.st_mode, st.st_uid, st.st_gid, st.st_rdev
     else:
         uid, gid, mode, rdev, _ = ownership.shown(tree, inode, st)
-    return Attr(
-        inode.ino,
-        st.st_size,
-        st.st_blocks if inode.data is None else inode.data.blocks,
-        atime // _SECOND,
-        mtime // _SECOND,
-        ctime // _SECOND,
-        atime % _SECOND,
-        mtime % _SECOND,
-        ctime % _SECOND,
-        mode,
-        nlink,
-        uid,
-        gid,
-        rdev & 0xFFFFFFFF,
-        _BLKSIZE,
-        0,
+    return _new_tuple(
+        Attr,
+        (
+            inode.ino,
+            st.st_size,
+            st.st_blocks if inode.data is None else inode.data.blocks,
+            atime // _SECOND,
+            mtime // _SECOND,
+            ctime // _SECOND,
+            atime % _SECOND,
+            mtime % _SECOND,
+            ctime % _SECOND,
+            mode,
+            nlink,
+            uid,
+            gid,
+            rdev & 0xFFFFFFFF,
+            _BLKSIZE,
+            0,
+        ),
     )
 
 

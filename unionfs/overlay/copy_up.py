@@ -422,7 +422,7 @@ class CopyUp:
         if stale.hard_link_ino:
             tree.nodes.add_hard_link(successor, stale.hard_link_ino)
             stale.hard_link_ino = 0
-        stale.successor, successor.predecessor = successor, stale
+        tree.nodes.succeed(stale, successor)
         self._notices.append(StaleAttributes(stale.node))
         return successor
 

@@ -21,6 +21,8 @@ class NodeTable:
     def __init__(self) -> None:
         self._nodes: dict[int, Inode] = {}
         self._next = ROOT_ID
+        self.stale: set[int] = set()
+        """Node ids that a copy-up left behind, as long as the kernel knows them."""
         self.hard_links: dict[int, Inode] = {}
         """Upper files with several names, by real inode number: all names lead to one inode."""
         self.lower_links: dict[tuple[int, int], Inode] = {}
@@ -113,8 +115,14 @@ class NodeTable:
             del self.lower_links[inode.links.key]
         successor, inode.successor = inode.successor, None
         if successor is not None:
+            self.stale.discard(inode.node)
             successor.predecessor = None
             self.release(successor)
+
+    def succeed(self, stale: Inode, successor: Inode) -> None:
+        """From now on ``successor`` is what the node of ``stale`` means."""
+        stale.successor, successor.predecessor = successor, stale
+        self.stale.add(stale.node)
 
     def add_hard_link(self, inode: Inode, real_ino: int) -> None:
         """``inode`` is an upper file that has, or is to get, more than one name."""

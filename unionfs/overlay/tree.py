@@ -183,6 +183,8 @@ class Tree:
         """stat(2) of the real object behind ``inode``."""
         if inode.orphan_fd >= 0:
             return os.fstat(inode.orphan_fd)
+        if inode.fd >= 0 and inode.data is None:
+            return os.fstat(inode.fd)
         if isinstance(inode, Directory):
             real = inode.top
             if real.fd >= 0 or real.parent is None:

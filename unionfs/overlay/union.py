@@ -52,6 +52,7 @@ class Union:
         self.notices: list[StaleAttributes] = tree.notices
         options = tree.possible(options)
         self._nodes = tree.nodes
+        self.stale = tree.nodes.stale
         self._copy_up = CopyUp(tree, self.notices, options.fsync if tree.upper_is_durable else "volatile", options.metacopy)
         self._contents = Contents(tree, self._copy_up, options.fsync != "volatile")
         self._attributes = Attributes(tree, self._copy_up, self._contents, options.xattrs)
@@ -114,10 +115,6 @@ class Union:
     def statfs(self) -> StatFs:
         st = os.fstatvfs((self._tree.upper or self._tree.lowers[0]).root.fd)
         return StatFs(st.f_blocks, st.f_bfree, st.f_bavail, st.f_files, st.f_ffree, st.f_bsize, st.f_namemax, st.f_frsize)
-
-    def is_stale(self, node: int) -> bool:
-        inode = self._nodes.find(node)
-        return inode is not None and inode.successor is not None
 
     def _entry(self, inode: Inode, st: os.stat_result) -> Entry:
         attr = attr_of(self._tree, inode, st)
