@@ -45,3 +45,19 @@ def test_missing_path_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         set_times(bytes(tmp_path / "none"), 0, 0)
     assert caught.value.filename == bytes(tmp_path / "none")
+
+
+def test_times_are_set_by_descriptor(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        set_times(fd, None, _THEN)
+    finally:
+        os.close(fd)
+    assert path.stat().st_mtime_ns == _THEN
+
+
+def test_a_descriptor_that_is_not_open_is_an_error() -> None:
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        set_times(1 << 20, 0, 0)

@@ -23,17 +23,22 @@ class _Timespec(Structure):
 
 _utimensat = libc.utimensat
 _utimensat.argtypes = (c_int, c_char_p, _Timespec * 2, c_int)
+_futimens = libc.futimens
+_futimens.argtypes = (c_int, _Timespec * 2)
 
 
-def set_times(path: bytes, atime: int | str | None, mtime: int | str | None, follow_symlinks: bool = False) -> None:
-    """Set the times of ``path``: nanoseconds since the epoch, `NOW`, or None to leave one as it is.
+def set_times(target: int | bytes, atime: int | str | None, mtime: int | str | None, follow_symlinks: bool = False) -> None:
+    """Set the times of ``target``, a path or a descriptor: nanoseconds since the epoch, `NOW`, or None to leave one as it is.
 
     Raises:
         OSError: EPERM, EACCES (not the owner), ENOENT, EROFS.
     """
     times = (_Timespec * 2)(_timespec(atime), _timespec(mtime))
-    if _utimensat(_AT_FDCWD, path, times, 0 if follow_symlinks else _AT_SYMLINK_NOFOLLOW):
-        raise last_error(path)
+    if isinstance(target, int):
+        if _futimens(target, times):
+            raise last_error()
+    elif _utimensat(_AT_FDCWD, target, times, 0 if follow_symlinks else _AT_SYMLINK_NOFOLLOW):
+        raise last_error(target)
 
 
 def _timespec(time: int | str | None) -> _Timespec:

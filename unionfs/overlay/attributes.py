@@ -108,7 +108,8 @@ class Attributes:
 
     def birth_time(self, inode: Inode) -> int | None:
         """See `unionfs.filesystem.Filesystem.birth_time`."""
-        return birth_time(self._tree.path(inode), follow_symlinks=self._follows(inode))
+        # The path of what has no name is a link in /proc that stands for the object itself.
+        return birth_time(self._tree.path(inode), follow_symlinks=inode.orphan_fd >= 0)
 
     def _chown(self, inode: Inode, changes: Changes) -> None:
         uid = changes.uid if changes.valid & SET_UID else -1
@@ -123,11 +124,8 @@ class Attributes:
             atime = NOW if valid & SET_ATIME_NOW else changes.atime_ns
         if valid & SET_MTIME:
             mtime = NOW if valid & SET_MTIME_NOW else changes.mtime_ns
-        set_times(self._tree.path(inode), atime, mtime, self._follows(inode))
-
-    def _follows(self, inode: Inode) -> bool:
-        # The path of what has no name is a link in /proc that stands for the object itself.
-        return inode.orphan_fd >= 0
+        target, follow = self._tree.target(inode)
+        set_times(target, atime, mtime, follow)
 
     # -- extended attributes ------------------------------------------------------------------------------------------------
 
@@ -136,7 +134,8 @@ class Attributes:
         stored = self._stored_name(inode, name)
         if stored is None:
             raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
-        value = os.getxattr(self._tree.path(inode), stored, follow_symlinks=self._follows(inode))
+        target, follow = self._tree.target(inode)
+        value = os.getxattr(target, stored, follow_symlinks=follow)
         ids = self._tree.ids
         if ids is None or not name.startswith(ACL_PREFIX):
             return value
@@ -151,12 +150,14 @@ class Attributes:
             value = ids.stored_acl(value)
         # Asked for again: the layer may be another one now.
         stored = self._writable_name(inode, name)
-        os.setxattr(self._tree.path(inode), stored, value, flags, follow_symlinks=self._follows(inode))
+        target, follow = self._tree.target(inode)
+        os.setxattr(target, stored, value, flags, follow_symlinks=follow)
 
     def listxattr(self, inode: Inode, privileged: bool) -> list[bytes]:
         """The names; ``trusted.`` ones only for the privileged, as the kernel's own filesystems do."""
         self._check_has_xattrs()
-        names = os.listxattr(self._tree.path(inode), follow_symlinks=self._follows(inode))
+        target, follow = self._tree.target(inode)
+        names = os.listxattr(target, follow_symlinks=follow)
         shown = self._tree.xattrs.shown_names(map(os.fsencode, names))
         if self._tree.has_overrides:
             shown = ownership.shown_xattrs(self._tree, inode, shown)
@@ -166,10 +167,12 @@ class Attributes:
         """Remove one; an object that has it not is not copied up for it."""
         stored = self._writable_name(inode, name)
         if not inode.is_upper:
-            os.getxattr(self._tree.path(inode), stored, follow_symlinks=self._follows(inode))
+            target, follow = self._tree.target(inode)
+            os.getxattr(target, stored, follow_symlinks=follow)
             inode = self._copy_up.copy_up_metadata(inode)
             stored = self._writable_name(inode, name)
-        os.removexattr(self._tree.path(inode), stored, follow_symlinks=self._follows(inode))
+        target, follow = self._tree.target(inode)
+        os.removexattr(target, stored, follow_symlinks=follow)
 
     def _stored_name(self, inode: Inode, name: bytes) -> bytes | None:
         """The name under which the layer has what users call ``name``; None for what is none of theirs."""

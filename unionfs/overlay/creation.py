@@ -18,8 +18,8 @@ from unionfs.overlay.lower_stack import redirect_for
 from unionfs.overlay.ownership import own_new
 from unionfs.overlay.tree import Tree
 
-Make = Callable[[int, bytes], None]
-"""Makes an object in an open directory under a name."""
+Make = Callable[[int, bytes], os.stat_result | None]
+"""Makes an object in an open directory under a name; its attributes, if they can be had for less than looking the name up."""
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE_UNNAMED = os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC
@@ -44,9 +44,10 @@ class Creation:
         tree = self._tree
         made = -1
 
-        def make(dir_fd: int, final_name: bytes) -> None:
+        def make(dir_fd: int, final_name: bytes) -> os.stat_result:
             nonlocal made
             made = os.open(final_name, _CREATE, stat.S_IMODE(mode), dir_fd=dir_fd)
+            return os.fstat(made)
 
         try:
             inode, st = self._make(parent, name, make, caller, stat.S_IFREG | mode)
@@ -145,9 +146,9 @@ class Creation:
         if tree.has_whiteout(parent, name):
             st = self._make_over_whiteout(parent, upper, name, make, caller, mode)
         else:
-            make(upper_fd, name)
+            found = make(upper_fd, name)
             try:
-                st = own_new(tree, parent, upper_fd, name, caller, upper_fd)
+                st = own_new(tree, parent, upper_fd, name, caller, upper_fd, found)
             except OSError:
                 _remove(name, upper_fd, stat.S_ISDIR(mode))
                 raise
@@ -164,8 +165,7 @@ class Creation:
     ) -> os.stat_result:
         work, whiteouts, upper_fd = self._tree.work, self._tree.whiteouts, self._tree.dir_fd(upper)
         with work.staged(work.new_name()) as staged, work.cradle(upper_fd) as cradle_fd:
-            make(cradle_fd, staged)
-            st = own_new(self._tree, parent, cradle_fd, staged, caller, upper_fd)
+            st = own_new(self._tree, parent, cradle_fd, staged, caller, upper_fd, make(cradle_fd, staged))
             is_directory = stat.S_ISDIR(mode)
             if is_directory:
                 whiteouts.make_opaque(b"/proc/self/fd/%d/%s" % (cradle_fd, staged))

@@ -71,14 +71,17 @@ def without_set_ids(mode: int) -> int:
 
 def chown(tree: Tree, inode: Inode, uid: int, gid: int) -> None:
     """chown(2) of an upper object; -1: that one stays."""
-    path, follow, ids = tree.path(inode), inode.orphan_fd >= 0, tree.ids
-    if ids is not None:
-        uid = uid if uid == -1 else ids.uids.stored(uid)
-        gid = gid if gid == -1 else ids.gids.stored(gid)
-    st = None if ids is None else tree.stat(inode)
-    override = None if st is None else _upper_override(tree, st.st_mode)
-    if st is None or override is None:
-        if not _chown(tree, path, uid, gid, follow) and st is not None and stat.S_ISREG(st.st_mode):
+    ids = tree.ids
+    if ids is None:
+        target, follow = tree.target(inode)
+        _chown(tree, target, uid, gid, follow)
+        return
+    uid = uid if uid == -1 else ids.uids.stored(uid)
+    gid = gid if gid == -1 else ids.gids.stored(gid)
+    path, follow, st = tree.path(inode), inode.orphan_fd >= 0, tree.stat(inode)
+    override = _upper_override(tree, st.st_mode)
+    if override is None:
+        if not _chown(tree, path, uid, gid, follow) and stat.S_ISREG(st.st_mode):
             os.chmod(path, stat.S_IMODE(without_set_ids(st.st_mode)))
         return
     before = override.read(path, follow, Stored.of(st))
@@ -89,12 +92,12 @@ def chown(tree: Tree, inode: Inode, uid: int, gid: int) -> None:
 
 def chmod(tree: Tree, inode: Inode, mode: int) -> None:
     """chmod(2) of an upper object that is no symbolic link."""
-    path, follow = tree.path(inode), inode.orphan_fd >= 0
     st = None if tree.ids is None else tree.stat(inode)
     override = None if st is None else _upper_override(tree, st.st_mode)
     if st is None or override is None:
-        os.chmod(path, stat.S_IMODE(mode))
+        os.chmod(tree.target(inode)[0], stat.S_IMODE(mode))
     else:
+        path, follow = tree.path(inode), inode.orphan_fd >= 0
         _rewrite(override, path, follow, st, override.read(path, follow, Stored.of(st))._replace(mode=mode))
 
 
@@ -106,14 +109,22 @@ def _rewrite(override: StatOverride, path: bytes, follow: bool, st: os.stat_resu
 
 
 def own_new(
-    tree: Tree, parent: Directory, dir_fd: int, name: bytes, caller: Caller, parent_fd: int, follow: bool = False
+    tree: Tree,
+    parent: Directory,
+    dir_fd: int,
+    name: bytes,
+    caller: Caller,
+    parent_fd: int,
+    st: os.stat_result | None = None,
+    follow: bool = False,
 ) -> os.stat_result:
     """Give what was just made for ``parent`` to the caller; its real attributes after that.
 
-    ``parent_fd``: the real ``parent``; ``dir_fd``: where it is for now; ``follow``: ``name`` is the path of an open file in
-    /proc.
+    ``parent_fd``: the real ``parent``; ``dir_fd``: where it is for now; ``st``: its attributes, if the caller has them;
+    ``follow``: ``name`` is the path of an open file in /proc.
     """
-    st = os.stat(name, dir_fd=dir_fd, follow_symlinks=follow)
+    if st is None:
+        st = os.stat(name, dir_fd=dir_fd, follow_symlinks=follow)
     uid, gid = caller.uid, caller.gid
     if tree.ids is not None:
         uid, gid = tree.ids.uids.stored(uid), tree.ids.gids.stored(gid)
@@ -239,10 +250,10 @@ def _upper_override(tree: Tree, mode: int) -> StatOverride | None:
     return override if override is not None and can_hold(mode) else None
 
 
-def _chown(tree: Tree, path: bytes, uid: int, gid: int, follow: bool, dir_fd: int | None = None) -> bool:
+def _chown(tree: Tree, target: int | bytes, uid: int, gid: int, follow: bool, dir_fd: int | None = None) -> bool:
     """False if the owner stays as it is, where that may be."""
     try:
-        os.chown(path, uid, gid, dir_fd=dir_fd, follow_symlinks=follow)
+        os.chown(target, uid, gid, dir_fd=dir_fd, follow_symlinks=follow)
     except OSError as error:
         # With squashed ids nobody sees the real owner.  Symbolic links and special files cannot have the attribute; theirs counts
         # for less than that a tree can be copied.

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from types import TracebackType
 
 from unionfs.overlay import kinds
 from unionfs.overlay.copy_up import CopyUp
@@ -32,7 +31,7 @@ class Removal:
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
         child = self._known(parent, name)
         upper = self._copy_up.upper_of(parent)
-        with kept_reachable(tree, child, parent, name):
+        with KeptReachable(tree, child, parent, name):
             if tree.has_lower(parent, name):
                 whiteouts.hide(upper, name)
             else:
@@ -61,7 +60,7 @@ class Removal:
         if tree.names(directory):
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
         upper = self._copy_up.upper_of(parent)
-        with kept_reachable(tree, directory, parent, name):
+        with KeptReachable(tree, directory, parent, name):
             if not tree.has_lower(parent, name):
                 self._remove_upper(directory, tree.dir_fd(upper), name)
             elif directory.upper is not None:
@@ -104,32 +103,58 @@ class Removal:
             forget_name(self._tree, child, parent, name)
 
 
-@contextlib.contextmanager
-def kept_reachable(tree: Tree, inode: Inode | None, parent: Directory, name: bytes) -> Iterator[None]:
+class KeptReachable:
     """Within, ``name`` of ``inode`` goes: the kernel may go on using an object that has no name, so get hold of it before.
 
     A lower object stays where it is, an indexed one in the index; nothing needs to be done for them.  If the name stays after
     all (an error), the inode is as it was.
     """
-    if inode is None or not inode.is_upper or inode.orphan_fd >= 0 or inode.is_indexed:
-        yield
-        return
-    place, place_name = inode.place, inode.place_name
-    others = [] if isinstance(inode, Directory) else [dentry for dentry in inode.names if dentry != (parent, name)]
-    if others:
-        other_parent, inode.place_name = others[0]
-        assert other_parent.upper is not None
-        inode.place = other_parent.upper
-    else:
-        inode.orphan_fd = os.open(name, _OPEN_ORPHAN, dir_fd=tree.dir_fd(place))
-    try:
-        yield
-    except BaseException:
-        inode.place, inode.place_name = place, place_name
-        if inode.orphan_fd >= 0:
+
+    # Not made by contextlib: that took a quarter of the time of an unlink.
+
+    __slots__ = ("_inode", "_place", "_place_name", "_took_fd")
+
+    def __init__(self, tree: Tree, inode: Inode | None, parent: Directory, name: bytes) -> None:
+        """Get hold of it.
+
+        Raises:
+            OSError: what open(2) gives.
+        """
+        if inode is None or not inode.is_upper or inode.orphan_fd >= 0 or inode.is_indexed:
+            self._inode: Inode | None = None
+            return
+        self._inode = inode
+        self._place, self._place_name = inode.place, inode.place_name
+        self._took_fd = False
+        names = inode.names
+        others = (
+            () if len(names) == 1 or isinstance(inode, Directory) else [dentry for dentry in names if dentry != (parent, name)]
+        )
+        if others:
+            other_parent, inode.place_name = others[0]
+            assert other_parent.upper is not None
+            inode.place = other_parent.upper
+        elif inode.fd >= 0 and inode.data is None:
+            # What it is read and written by does as well, and is there.
+            inode.orphan_fd, inode.fd = inode.fd, -1
+            self._took_fd = True
+        else:
+            inode.orphan_fd = os.open(name, _OPEN_ORPHAN, dir_fd=tree.dir_fd(inode.place))
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        inode = self._inode
+        if kind is None or inode is None:
+            return
+        inode.place, inode.place_name = self._place, self._place_name
+        if self._took_fd:
+            # Its place in the clock of the pool is still there.
+            inode.orphan_fd, inode.fd = -1, inode.orphan_fd
+        elif inode.orphan_fd >= 0:
             os.close(inode.orphan_fd)
             inode.orphan_fd = -1
-        raise
 
 
 def forget_name(tree: Tree, inode: Inode, parent: Directory, name: bytes) -> None:

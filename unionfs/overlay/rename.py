@@ -19,7 +19,7 @@ from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.listing import DOT_WHITEOUT, WHITEOUT, RealName
 from unionfs.overlay.lower_stack import redirect_for
 from unionfs.overlay.metadata_copy import copy_metadata
-from unionfs.overlay.removal import forget_name, kept_reachable
+from unionfs.overlay.removal import KeptReachable, forget_name
 from unionfs.overlay.tree import Tree
 
 
@@ -90,7 +90,7 @@ class Rename:
         self._mark_moving(inode, old, new)
         if isinstance(new.inode, Directory):
             self._empty(new.inode, new_fd, new.name)
-        with kept_reachable(tree, new.inode, new.parent, new.name):
+        with KeptReachable(tree, new.inode, new.parent, new.name):
             over_whiteout = tree.has_whiteout(new.parent, new.name)
             if (over_whiteout or leaves_whiteout) and whiteouts.form != "dev":
                 assert old.parent.upper is not None

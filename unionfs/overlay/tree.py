@@ -208,6 +208,13 @@ class Tree:
             return b"/proc/self/fd/%d/%s" % (self.dir_fd(real.parent), real.name)
         return b"/proc/self/fd/%d/%s" % (self.dir_fd(inode.place), inode.place_name)
 
+    def target(self, inode: Inode) -> tuple[int | bytes, bool]:
+        """The real object behind ``inode`` for calls of `os` that take a descriptor or a path: an open one, or else `path`; and
+        whether they are to follow links."""
+        if inode.fd >= 0 and inode.data is None:
+            return inode.fd, True
+        return self.path(inode), inode.orphan_fd >= 0
+
     # -- names ------------------------------------------------------------------------------------------------------------
 
     def load(self, directory: Directory) -> None:
