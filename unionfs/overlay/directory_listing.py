@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from unionfs.filesystem import DirRow, Entry
 from unionfs.overlay import kinds
-from unionfs.overlay.attributes import attr_of
+from unionfs.overlay.attributes import attr_of, new_tuple
 from unionfs.overlay.inode import Directory
 from unionfs.overlay.listing_order import ListingOrder
 from unionfs.overlay.tree import Tree
@@ -51,7 +51,8 @@ class DirectoryListing:
                     yield row
                 continue
             inode.nlookup += 1
-            yield DirRow(name, inode.ino, attr.mode >> 12, after, Entry(inode.node, attr))
+            entry = new_tuple(Entry, (inode.node, attr))
+            yield new_tuple(DirRow, (name, inode.ino, attr.mode >> 12, after, entry))
 
     def _row(self, directory: Directory, name: bytes, after: int) -> DirRow | None:
         """The row of ``name`` without an entry; None if there is none."""

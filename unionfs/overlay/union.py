@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from unionfs.filesystem import Attr, Caller, Changes, DirRow, Entry, ExtendedFlags, Opened, StaleAttributes, StatFs
-from unionfs.overlay.attributes import Attributes, attr_of
+from unionfs.overlay.attributes import Attributes, attr_of, new_tuple
 from unionfs.overlay.contents import Contents
 from unionfs.overlay.copy_up import CopyUp
 from unionfs.overlay.creation import Creation
@@ -119,7 +119,7 @@ class Union:
     def _entry(self, inode: Inode, st: os.stat_result) -> Entry:
         attr = attr_of(self._tree, inode, st)
         inode.nlookup += 1
-        return Entry(inode.node, attr)
+        return new_tuple(Entry, (inode.node, attr))
 
     # -- names ------------------------------------------------------------------------------------------------------------
 
