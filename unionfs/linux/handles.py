@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, byref, c_char_p, c_int, c_ubyte, c_uint
+from ctypes import POINTER, byref, c_char_p, c_int, c_ubyte, c_uint, string_at
 
 from unionfs.linux.libc import last_error, libc
 
@@ -38,7 +38,7 @@ def name_to_handle_at(dir_fd: int, name: bytes, flags: int = 0) -> tuple[int, by
     mount_id = c_int()
     if _name_to_handle_at(dir_fd, name, byref(handle), byref(mount_id), flags):
         raise last_error(name)
-    return handle.handle_type, bytes(handle.f_handle[: handle.handle_bytes])
+    return handle.handle_type, string_at(handle.f_handle, handle.handle_bytes)
 
 
 def open_by_handle_at(mount_fd: int, kind: int, fid: bytes, flags: int) -> int:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from unionfs.filesystem import Blocking, StaleAttributes
 from unionfs.overlay import kinds
-from unionfs.overlay.data_copy import DataCopy, InPlaceCopy, Settling, StagedWork
+from unionfs.overlay.data_copy import DataCopy, InPlaceCopy, Reflinks, Settling, StagedWork
 from unionfs.overlay.data_place import DataPlace
 from unionfs.overlay.fd_pool import close
 from unionfs.overlay.inode import Directory, Inode
@@ -44,6 +44,7 @@ class CopyUp:
         self._sync = fsync != "volatile"
         self._is_strict = fsync == "strict"
         self._metacopy = metacopy
+        self._reflinks = Reflinks()
         self.count = 0
         self.bytes = 0
 
@@ -181,7 +182,6 @@ class CopyUp:
         staged = self._staged_directory(directory)
         try:
             tree.mark_impure(parent)
-            real_ino = os.fstat(staged.fd).st_ino
             self._install(parent.upper, lambda fd: staged.install(fd, name))
         except OSError:
             staged.drop()
@@ -190,7 +190,7 @@ class CopyUp:
         directory.upper = RealDir(tree.upper_layer, parent.upper, name)
         directory.upper_names = {}
         if parent.upper_names is not None:
-            parent.upper_names[name] = RealName(kinds.DIR, real_ino)
+            parent.upper_names[name] = RealName(kinds.DIR, staged.made.st_ino)
         self.count += 1
         self._tell_changed(directory, parent)
 
@@ -202,9 +202,8 @@ class CopyUp:
         st = tree.stat(directory)
         staged = tree.work.make_directory()
         try:
-            target = b"/proc/self/fd/%d" % staged.fd
-            tree.xattrs.set_origin(target, tree.origins.of(tree.dir_fd(directory.lowers[0]), b"", st.st_dev), follow=True)
-            copy_metadata(tree, directory, target, st, is_open=True)
+            tree.xattrs.set_origin(staged.fd, tree.origins.of(tree.dir_fd(directory.lowers[0]), b"", st.st_dev), follow=True)
+            copy_metadata(tree, directory, staged, st)
         except OSError:
             staged.drop()
             raise
@@ -236,7 +235,7 @@ class CopyUp:
             if target is not None:
                 name = target.name
                 self._install(target.place, lambda fd: staged.install(fd, name))
-            return staged.fd, os.fstat(staged.fd), extent
+            return staged.fd, staged.made, extent
         except OSError:
             staged.drop()
             raise
@@ -245,14 +244,13 @@ class CopyUp:
         """A staged file that is all that the copy shall be."""
         staged = self._staged_file(inode, st.st_size if extent is _Extent.ALL else 0)
         try:
-            path = b"/proc/self/fd/%d" % staged.fd
             if extent is _Extent.METADATA:
                 os.ftruncate(staged.fd, st.st_size)
-                self._tree.xattrs.set_metacopy(path)
+                self._tree.xattrs.set_metacopy(staged.fd)
             if target is not None:
                 # Before the mode: of a file that is read-only then an unprivileged owner could not set attributes.
-                self._set_origin(inode, target, path, st, is_open=True)
-            copy_metadata(self._tree, inode, path, st, is_open=True)
+                self._set_origin(inode, target, staged.fd, st)
+            copy_metadata(self._tree, inode, staged, st)
             return staged
         except OSError:
             staged.drop()
@@ -270,7 +268,7 @@ class CopyUp:
             except OSError:
                 staged.drop()
                 raise
-            copying = inode.copying = DataCopy(source_fd, staged, size, self._sync and not self._is_strict)
+            copying = inode.copying = DataCopy(source_fd, staged, size, self._sync and not self._is_strict, self._reflinks)
             if not self._sync and size <= _QUICK:
                 # Nothing to wait for but memory: another thread would cost more than the copying.
                 copying()
@@ -299,10 +297,9 @@ class CopyUp:
         size = tree.stat(inode).st_size if with_data else 0
         fd = self._target(inode, size)
         try:
-            path = b"/proc/self/fd/%d" % fd
             if size == 0:
                 os.ftruncate(fd, 0)
-            tree.xattrs.remove_metacopy(path)
+            tree.xattrs.remove_metacopy(fd)
         except OSError:
             os.close(fd)
             raise
@@ -325,10 +322,11 @@ class CopyUp:
                 return fd
             target = StagedFile(tree.work, fd, None)
             try:
-                copying = inode.copying = InPlaceCopy(open_lower_file(tree, inode), target, size, self._sync)
+                source_fd = open_lower_file(tree, inode)
             except OSError:
                 target.drop()
                 raise
+            copying = inode.copying = InPlaceCopy(source_fd, target, size, self._sync, self._reflinks)
         fd = self._finished(copying, inode).fd
         self.bytes += size
         return fd
@@ -352,8 +350,8 @@ class CopyUp:
             self._install(target.place, lambda fd: os.rename(staged, target.name, src_dir_fd=work.fd, dst_dir_fd=fd))
             return copied
 
-    def _set_origin(self, inode: Inode, target: _Target, path: bytes, st: os.stat_result, is_open: bool = False) -> None:
-        """Note on the copy at ``path`` where it comes from.
+    def _set_origin(self, inode: Inode, target: _Target, copy: bytes | int, st: os.stat_result) -> None:
+        """Note on ``copy``, a path or a descriptor, where it comes from.
 
         Not where that has several names and there is no index: because only one of them moves to the upper.
         """
@@ -363,9 +361,9 @@ class CopyUp:
                 return
             tree.mark_impure(target.parent)
         elif tree.index is not None:
-            tree.index.prepare(path, st.st_nlink, is_open)
+            tree.index.prepare(copy, st.st_nlink)
         value = tree.origins.of(tree.dir_fd(inode.place), inode.place_name, st.st_dev)
-        inode.has_origin = tree.xattrs.set_origin(path, value, follow=is_open)
+        inode.has_origin = tree.xattrs.set_origin(copy, value, follow=isinstance(copy, int))
 
     # -- all kinds --------------------------------------------------------------------------------------------------------
 
@@ -381,8 +379,14 @@ class CopyUp:
         fd = self._tree.dir_fd(upper)
         before = os.fstat(fd)
         install(fd)
-        # By path: the descriptor of a directory that may not be read is good for nothing else (O_PATH).
-        os.utime(b"/proc/self/fd/%d" % fd, ns=(before.st_atime_ns, before.st_mtime_ns))
+        times = before.st_atime_ns, before.st_mtime_ns
+        try:
+            os.utime(fd, ns=times)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            # The descriptor of a directory that may not be read (O_PATH) is good for paths only.
+            os.utime(b"/proc/self/fd/%d" % fd, ns=times)
 
     def _move(self, inode: Inode, target: _Target | None, upper_fd: int) -> Inode:
         """Let ``inode``, or where that is pinned a new one in its stead, stand for the upper object."""

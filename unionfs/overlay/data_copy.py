@@ -10,6 +10,9 @@ from unionfs.linux.clone import clone_range
 from unionfs.overlay.work_dir import StagedFile
 
 _CHUNK = 1 << 20
+_SMALL = 64 << 10
+"""Bytes that are read and written faster than it takes to ask for anything better."""
+_STAT_BLOCK = 512
 _CAPABILITY = "security.capability"
 _NOT_SUPPORTED = (
     errno.EOPNOTSUPP,
@@ -21,6 +24,8 @@ _NOT_SUPPORTED = (
     errno.EBADF,
     errno.ETXTBSY,
 )
+_NEVER_SUPPORTED = (errno.EOPNOTSUPP, errno.EXDEV, errno.ENOTTY)
+"""What tells of the filesystems, and not of just one file, that they cannot share blocks."""
 
 
 class StagedWork:
@@ -61,16 +66,48 @@ class StagedWork:
                 self.staged.drop()
 
 
+class Reflinks:
+    """Copies that share their blocks with a file of another layer, where the filesystems can.
+
+    It remembers of which layers they cannot, and is not asked for them again.  Any thread may use it: what two find out at a time
+    is the same.
+    """
+
+    __slots__ = ("_impossible",)
+
+    def __init__(self) -> None:
+        self._impossible: set[int] = set()
+
+    def clone(self, source_fd: int, target_fd: int, device: int) -> bool:
+        """Make ``target_fd`` share all blocks of ``source_fd``, which is on ``device``; false where that cannot be.
+
+        Raises:
+            OSError: ENOSPC, EDQUOT, EIO.
+        """
+        if device in self._impossible:
+            return False
+        try:
+            clone_range(target_fd, source_fd)
+        except OSError as error:
+            if error.errno not in _NOT_SUPPORTED:
+                raise
+            if error.errno in _NEVER_SUPPORTED:
+                self._impossible.add(device)
+            return False
+        return True
+
+
 class DataCopy(StagedWork):
     """Copies all data from ``source_fd``, which it owns, to the empty file ``staged``, and makes it durable with ``sync``."""
 
-    __slots__ = ("_size", "_source_fd", "_sync")
+    __slots__ = ("_reflinks", "_size", "_source_fd", "_sync")
 
-    def __init__(self, source_fd: int, staged: StagedFile, size: int, sync: bool) -> None:
+    def __init__(self, source_fd: int, staged: StagedFile, size: int, sync: bool, reflinks: Reflinks) -> None:
         super().__init__(staged)
         self._source_fd = source_fd
         self._size = size
         self._sync = sync
+        self._reflinks = reflinks
 
     def _work(self) -> None:
         try:
@@ -82,7 +119,7 @@ class DataCopy(StagedWork):
             os.close(self._source_fd)
 
     def _copy(self) -> None:
-        copy_data(self._source_fd, self.staged.fd, self._size)
+        copy_data(self._source_fd, self.staged.fd, self._size, self._reflinks)
 
 
 class InPlaceCopy(DataCopy):
@@ -90,7 +127,7 @@ class InPlaceCopy(DataCopy):
 
     def _copy(self) -> None:
         fd = self.staged.fd
-        before = os.fstat(fd)
+        before = self.staged.made
         capability = _capability(fd)
         super()._copy()
         if capability is not None:
@@ -121,18 +158,19 @@ def _capability(fd: int) -> bytes | None:
         raise
 
 
-def copy_data(source_fd: int, target_fd: int, size: int) -> None:
+def copy_data(source_fd: int, target_fd: int, size: int, reflinks: Reflinks) -> None:
     """Copy ``size`` bytes; shared blocks where the filesystem can, holes stay holes.
 
     Raises:
         OSError: what reading or writing gives (EIO, ENOSPC, EDQUOT …).
     """
-    try:
-        clone_range(target_fd, source_fd)
+    source = os.fstat(source_fd)
+    if reflinks.clone(source_fd, target_fd, source.st_dev):
         return
-    except OSError as error:
-        if error.errno not in _NOT_SUPPORTED:
-            raise
+    if size <= _SMALL and source.st_blocks * _STAT_BLOCK >= size:
+        # It has as many blocks as bytes, so there are no holes to look for.
+        _copy_extent(source_fd, target_fd, 0, size, copy_range=False)
+        return
     os.ftruncate(target_fd, size)
     offset = 0
     while offset < size:
@@ -147,8 +185,7 @@ def copy_data(source_fd: int, target_fd: int, size: int) -> None:
         offset = end
 
 
-def _copy_extent(source_fd: int, target_fd: int, start: int, end: int) -> None:
-    copy_range = True
+def _copy_extent(source_fd: int, target_fd: int, start: int, end: int, copy_range: bool = True) -> None:
     while start < end:
         if copy_range:
             try:

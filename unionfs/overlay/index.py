@@ -167,10 +167,9 @@ class Index:
 
     # -- changing ---------------------------------------------------------------------------------------------------------
 
-    def prepare(self, path: bytes, lower_nlink: int, is_open: bool) -> None:
-        """Write the count of names on a copy at ``path`` that is about to become an entry, with no other name yet; ``is_open``:
-        it is the path of an open file in /proc."""
-        self._xattrs.set_nlink(path, b"U%+d" % (lower_nlink - 1), follow=is_open)
+    def prepare(self, copy: bytes | int, lower_nlink: int) -> None:
+        """Write the count of names on a copy, at a path or open, that is about to become an entry and has no other name yet."""
+        self._xattrs.set_nlink(copy, b"U%+d" % (lower_nlink - 1), follow=isinstance(copy, int))
 
     def entered(self, links: LowerLinks, entry: bytes) -> None:
         """A copy that was prepared now is ``entry``."""

@@ -158,9 +158,11 @@ def _override_new(override: StatOverride, path: bytes, follow: bool, new: Stored
 # -- copy-up ----------------------------------------------------------------------------------------------------------------
 
 
-def copy_owner(tree: Tree, source: Stored, target: bytes, st: os.stat_result, follow: bool) -> bool:
+def copy_owner(
+    tree: Tree, source: Stored, target: bytes | int, st: os.stat_result, follow: bool, made: os.stat_result | None = None
+) -> bool:
     """First step, before attributes that chown(2) would drop: give the copy at ``target`` the stored owner of its source, whose
-    real attributes are ``st``.  False if it cannot have that, and need not.
+    real attributes are ``st``.  ``made``: those of the copy, if known.  False if it cannot have that owner, and need not.
 
     Raises:
         OSError: EOPNOTSUPP for a regular file that the lower layer makes pass for a device or the like, where the upper cannot.
@@ -169,6 +171,8 @@ def copy_owner(tree: Tree, source: Stored, target: bytes, st: os.stat_result, fo
         return True
     if stat.S_IFMT(source.mode) != stat.S_IFMT(st.st_mode):
         raise OSError(errno.EOPNOTSUPP, "only an upper with xattr_permissions can hold such an object")
+    if made is not None and (made.st_uid, made.st_gid) == (source.uid, source.gid):
+        return True
     try:
         return _chown(tree, target, source.uid, source.gid, follow)
     except OSError as error:
@@ -189,7 +193,7 @@ def _tell_of_owner(tree: Tree, source: Stored) -> None:
         )
 
 
-def copy_mode(tree: Tree, source: Stored, target: bytes, st: os.stat_result, follow: bool, is_owned: bool) -> None:
+def copy_mode(tree: Tree, source: Stored, target: bytes | int, st: os.stat_result, follow: bool, is_owned: bool) -> None:
     """Second step, after the attributes: the permissions.  ``is_owned``: what the first one returned."""
     override = _upper_override(tree, st.st_mode)
     if override is not None:

@@ -130,15 +130,15 @@ class PrivateXattrs:
         """Say that a directory, which is not opaque, may hold such files."""
         os.setxattr(b"/proc/self/fd/%d" % dir_fd, self._opaque, HAS_XATTR_WHITEOUTS)
 
-    def set_metacopy(self, path: bytes) -> None:
-        """Mark the open file at ``path`` as a metadata-only copy."""
-        os.setxattr(path, self._metacopy, b"")
+    def set_metacopy(self, fd: int) -> None:
+        """Mark an open file as a metadata-only copy."""
+        os.setxattr(fd, self._metacopy, b"")
 
-    def remove_metacopy(self, path: bytes) -> None:
-        """The open file at ``path`` has its data itself now, so that its redirect leads nowhere any more."""
-        os.removexattr(path, self._metacopy)
+    def remove_metacopy(self, fd: int) -> None:
+        """An open file has its data itself now, so that its redirect leads nowhere any more."""
+        os.removexattr(fd, self._metacopy)
         try:
-            os.removexattr(path, self._redirect)
+            os.removexattr(fd, self._redirect)
         except OSError as error:
             if error.errno not in _ABSENT:
                 raise
@@ -147,12 +147,12 @@ class PrivateXattrs:
         """Let a directory be merged with what the layers below have at ``value``, or a metadata-only copy have that data."""
         os.setxattr(path, self._redirect, value)
 
-    def set_origin(self, path: bytes, value: bytes, follow: bool) -> bool:
-        """Note where an object was copied up from; false where the object can have no such attribute (best effort, as in
-        OverlayFS)."""
+    def set_origin(self, path: bytes | int, value: bytes, follow: bool) -> bool:
+        """Note where an object, at a path or open, was copied up from; false where it can have no such attribute (best effort, as
+        in OverlayFS)."""
         return self._try_set(path, self._origin, value, follow)
 
-    def set_nlink(self, path: bytes, value: bytes, follow: bool = False) -> None:
+    def set_nlink(self, path: bytes | int, value: bytes, follow: bool = False) -> None:
         """Note how many names the union shows of a file that is, or is about to be, in the index."""
         os.setxattr(path, self._nlink, value, follow_symlinks=follow)
 
@@ -165,7 +165,7 @@ class PrivateXattrs:
         return self._try_set(b"/proc/self/fd/%d" % dir_fd, self._impure, _YES, follow=True)
 
     @staticmethod
-    def _try_set(path: bytes, name: bytes, value: bytes, follow: bool) -> bool:
+    def _try_set(path: bytes | int, name: bytes, value: bytes, follow: bool) -> bool:
         try:
             os.setxattr(path, name, value, follow_symlinks=follow)
         except OSError as error:

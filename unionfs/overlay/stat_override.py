@@ -83,8 +83,8 @@ class StatOverride:
             raise
         return _parse(value, real)
 
-    def write(self, path: bytes, follow: bool, stored: Stored) -> None:
-        """Give the regular file or directory at ``path`` these owners and permissions."""
+    def write(self, path: bytes | int, follow: bool, stored: Stored) -> None:
+        """Give the regular file or directory at ``path``, or with that descriptor, these owners and permissions."""
         value = b"%d:%d:%o" % (stored.uid, stored.gid, stat.S_IMODE(stored.mode))
         os.setxattr(path, self.name, value + stored.suffix, follow_symlinks=follow)
 

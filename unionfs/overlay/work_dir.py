@@ -177,14 +177,20 @@ def _default_acl(fd: int) -> bytes | None:
 
 
 class StagedFile:
-    """A regular file or a directory in the making.  Whoever has it calls `install`, which leaves ``fd`` open, or `drop`."""
+    """A regular file or a directory in the making.  Whoever has it calls `install`, which leaves ``fd`` open, or `drop`.
 
-    __slots__ = ("_name", "_work", "fd")
+    Attributes:
+        fd: it, open for writing if it is a file.
+        made: its attributes at the beginning: whose it is before anybody has set that, and which inode it will be.
+    """
+
+    __slots__ = ("_name", "_work", "fd", "made")
 
     def __init__(self, work: WorkDir, fd: int, name: bytes | None) -> None:
         self._work = work
         self._name = name
         self.fd = fd
+        self.made = os.fstat(fd)
 
     def install(self, dir_fd: int, name: bytes) -> None:
         """Give it its name in an upper directory, where nothing has that."""
