@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +12,13 @@ import pytest
 
 from . import acl
 from .layers import OLD_NS, OPAQUE, Dir, File
+from .syscalls import opened
 from .union import Union
 
 layers = pytest.mark.layers
+
+CLOCK_REALTIME_COARSE = 5
+"""include/uapi/linux/time.h; what filesystems stamp with."""
 
 ACL = acl.with_user(7, 1234, 5, 5, 5, 1)
 DEEP = {
@@ -89,6 +94,17 @@ def test_copy_up_of_a_child_does_not_move_the_mtime_of_its_directory(union: Unio
     assert (union.merged / "d").stat().st_mtime_ns == OLD_NS
     os.chmod(union.merged / "d/g", 0o600)
     assert (union.merged / "d").stat().st_mtime_ns == OLD_NS
+
+
+@layers({"d/f": b"x", "d/g": b"y"})
+def test_copy_up_of_a_child_does_not_move_the_ctime_of_its_directory(union: Union) -> None:
+    (union.merged / "d/f").chmod(0o600)
+    with opened(union.merged / "d", os.O_RDONLY) as fd:
+        before = os.fstat(fd).st_ctime_ns
+        while time.clock_gettime_ns(CLOCK_REALTIME_COARSE) <= before:
+            pass  # the time of filesystems must have moved, which takes some milliseconds
+        (union.merged / "d/g").chmod(0o600)
+        assert (os.fstat(fd).st_ctime_ns > before) == union.deviates("copy-up-ctime", kernel=True, ours=False)
 
 
 @layers([{"d": OPAQUE, "d/f": b"1"}, {"d/g": b"2"}])

@@ -30,11 +30,22 @@ def test_copy_up_of_a_pinned_file_moves_its_name_to_a_new_node_with_the_same_ino
     assert (tmp_path / "upper/f").read_bytes() == b"UPPER"
 
 
-def test_kernel_is_told_of_every_object_whose_attributes_a_copy_up_changes(open_union: Open) -> None:
-    client = open_union({"d/f": b"lower"})
-    nodes = [1, client.node("d"), client.node("d/f")]
-    client.chmod("d/f", 0o600)
-    assert {notice.node for notice in client.union.notices} == set(nodes)
+def test_kernel_is_told_of_every_object_whose_attributes_a_copy_up_changes_unless_the_reply_has_them(open_union: Open) -> None:
+    client = open_union({"d/f": b"lower", "d/g": b"lower"})
+    d, f = client.node("d"), client.node("d/f")
+    client.call(client.union.open, f, os.O_RDWR, ROOT)
+    assert [notice.node for notice in client.union.notices] == [d, f]
+    client.union.notices.clear()
+    client.chmod("d/g", 0o600)
+    assert client.union.notices == []
+
+
+def test_copy_up_for_a_change_of_attributes_tells_of_a_node_that_is_left_behind(open_union: Open) -> None:
+    client = open_union({"f": b"lower"})
+    node = client.node("f")
+    client.union.pin(node)
+    client.chmod("f", 0o600)
+    assert StaleAttributes(node) in client.union.notices
 
 
 def test_stale_node_shows_what_its_successor_is(open_union: Open) -> None:

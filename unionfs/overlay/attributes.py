@@ -93,7 +93,7 @@ class Attributes:
 
     def setattr(self, inode: Inode, changes: Changes) -> Attr:
         """See `unionfs.filesystem.Filesystem.setattr`."""
-        valid = changes.valid
+        valid, asked = changes.valid, inode
         inode = self._contents.truncate(inode, changes.size) if valid & SET_SIZE else self._copy_up.copy_up_metadata(inode)
         # Owner before mode: chown(2) drops set-id bits, and a mode that is set along with it must stay.  Where nothing is to be
         # set it is a chown(2) that names nobody, which moves ctime on all filesystems of the kernel.
@@ -105,7 +105,15 @@ class Attributes:
             self._contents.kill_suidgid(inode)
         if valid & (SET_ATIME | SET_MTIME):
             self._utime(inode, changes)
+        if inode is asked:
+            self._forget_notices(inode.node)
         return attr_of(self._tree, inode, self._tree.stat(inode))
+
+    def _forget_notices(self, node: int) -> None:
+        """The reply has the attributes; a notice after it would make the kernel ask for them."""
+        notices = self._tree.notices
+        if notices:
+            notices[:] = [notice for notice in notices if notice.node != node]
 
     def birth_time(self, inode: Inode) -> int | None:
         """See `unionfs.filesystem.Filesystem.birth_time`."""

@@ -121,7 +121,7 @@ class CopyUp:
         parent = target.parent if target is not None else None
         if parent is not None and parent.upper_names is not None:
             parent.upper_names[inode.names[0][1]] = RealName(inode.kind, copied.st_ino)
-        self._tell_changed(inode, parent)
+        self._tell_changed(inode)
         if extent is _Extent.METADATA and target is not None:
             moved = self._move_metadata(inode, target, lower)
             os.close(upper_fd)
@@ -171,7 +171,7 @@ class CopyUp:
         self._install(upper, lambda fd: index.link(links, fd, name))
         if parent.upper_names is not None:
             parent.upper_names[name] = RealName(inode.kind, inode.hard_link_ino)
-        self._tell_changed(inode, parent)
+        self._tell_changed(inode)
 
     # -- directories ------------------------------------------------------------------------------------------------------
 
@@ -192,7 +192,7 @@ class CopyUp:
         if parent.upper_names is not None:
             parent.upper_names[name] = RealName(kinds.DIR, staged.made.st_ino)
         self.count += 1
-        self._tell_changed(directory, parent)
+        self._tell_changed(directory)
 
     def _staged_directory(self, directory: Directory) -> StagedFile:
         """A staged directory that looks like ``directory``."""
@@ -367,12 +367,13 @@ class CopyUp:
 
     # -- all kinds --------------------------------------------------------------------------------------------------------
 
-    def _tell_changed(self, inode: Inode, parent: Directory | None) -> None:
-        """The kernel remembers attributes that a copy-up changes: ctime and blocks of the object, ctime and size of its
-        parent."""
+    def _tell_changed(self, inode: Inode) -> None:
+        """The kernel remembers attributes that a copy-up changes: ctime and blocks.
+
+        It is not told that ctime and size of the real parent change too: for the user nothing has changed there, and the kernel
+        would ask for the parent's permissions anew before the next change in it, once for each file of a ``chmod -R``.
+        """
         self._notices.append(StaleAttributes(inode.node))
-        if parent is not None:
-            self._notices.append(StaleAttributes(parent.node))
 
     def _install(self, upper: RealDir, install: Callable[[int], None]) -> None:
         """Run ``install`` on the descriptor of ``upper`` and give that its times back: for the user nothing has changed in it."""
