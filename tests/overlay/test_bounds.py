@@ -10,7 +10,7 @@ import pytest
 
 from tests.overlay.client import ROOT, Client
 from tests.overlay.conftest import Open
-from unionfs.filesystem import ROOT_ID
+from unionfs.filesystem import ROOT_ID, SET_MODE, Changes
 from unionfs.overlay import tree as tree_module
 
 
@@ -110,3 +110,26 @@ def test_close_gives_every_descriptor_back(open_union: Open) -> None:
     client.unlink("new")
     client.union.close()
     assert _open_descriptors() == before
+
+
+@pytest.mark.parametrize("change", ["setattr", "setxattr", "link", "rename", "mkdir", "write"])
+def test_changes_of_many_lower_objects_keep_to_the_limit_of_descriptors(open_union: Open, change: str) -> None:
+    client = open_union({f"d{number}/f": b"x" for number in range(200)}, pool_limit=20)
+    union, call = client.union, client.call
+    places = [(client.node(f"d{number}"), client.node(f"d{number}/f")) for number in range(200)]
+    before = _open_descriptors()
+    for parent, node in places:
+        match change:
+            case "setattr":
+                call(union.setattr, node, Changes(SET_MODE, mode=0o600), ROOT)
+            case "setxattr":
+                call(union.setxattr, node, b"user.x", b"", 0)
+            case "link":
+                call(union.link, node, parent, b"g")
+            case "rename":
+                call(union.rename, parent, b"f", parent, b"g", 0)
+            case "mkdir":
+                call(union.mkdir, parent, b"g", 0o755, ROOT)
+            case _:
+                call(union.write, node, 0, b"y")
+        assert _open_descriptors() <= before + 25

@@ -101,3 +101,25 @@ def test_small_file_of_a_volatile_union_is_copied_up_at_once(open_union: Open, t
     client.chmod("large", 0o600)
     assert client.blocked == 1
     assert (tmp_path / "upper/small").read_bytes() == b"lower"
+
+
+def test_all_else_goes_on_while_a_file_is_copied_up(open_union: Open, tmp_path: Path) -> None:
+    client = open_union({"d/large": b"lower", "d/other": b"other", "d/gone": b"", "d/moved": b"moved"})
+    union, node = client.union, client.node("d/large")
+    with pytest.raises(Blocking) as blocking:
+        union.open(node, os.O_WRONLY, ROOT)
+    parent = client.node("d")
+    assert client.read("d/large") == b"lower"
+    assert union.open(node, os.O_RDONLY, ROOT).generation == 0
+    assert union.getattr(node).size == 5
+    assert union.lookup(parent, b"none") is None
+    assert len(list(union.readdir(parent, 0))) == 6
+    union.create(parent, b"new", os.O_WRONLY, 0o644, ROOT)
+    union.unlink(parent, b"gone")
+    client.chmod("d/other", 0o600)
+    client.rename("d/moved", "d/large2")
+    client.rename("d/other", "d/gone")
+    assert not blocking.value.work.done  # type: ignore[attr-defined]
+    blocking.value.work()
+    assert union.open(node, os.O_WRONLY, ROOT).generation == 1
+    assert sorted(path.name for path in (tmp_path / "upper/d").iterdir() if path.is_file()) == ["gone", "large", "large2", "new"]

@@ -67,8 +67,7 @@ class Union:
 
     def lookup(self, parent: int, name: bytes) -> Entry | None:
         tree = self._tree
-        if tree.pool.is_full:
-            tree.pool.trim()
+        self._make_room()
         if len(name) > _LONGEST_NAME:
             # Said here, before anything is copied up for an operation that cannot succeed.
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
@@ -89,6 +88,7 @@ class Union:
         return attr_of(self._tree, inode, self._tree.stat(inode))
 
     def setattr(self, node: int, changes: Changes, caller: Caller) -> Attr:  # noqa: ARG002
+        self._make_room()
         return self._attributes.setattr(self._nodes.get(node), changes)
 
     def readlink(self, node: int) -> bytes:
@@ -104,17 +104,24 @@ class Union:
         return self._flags.get(self._nodes.get(node))
 
     def set_flags(self, node: int, flags: int) -> None:
+        self._make_room()
         self._flags.set(self._nodes.get(node), flags)
 
     def get_extended_flags(self, node: int) -> ExtendedFlags:
         return self._flags.get_extended(self._nodes.get(node))
 
     def set_extended_flags(self, node: int, flags: ExtendedFlags) -> None:
+        self._make_room()
         self._flags.set_extended(self._nodes.get(node), flags)
 
     def statfs(self) -> StatFs:
         st = os.fstatvfs((self._tree.upper or self._tree.lowers[0]).root.fd)
         return StatFs(st.f_blocks, st.f_bfree, st.f_bavail, st.f_files, st.f_ffree, st.f_bsize, st.f_namemax, st.f_frsize)
+
+    def _make_room(self) -> None:
+        """First step of whatever may open descriptors: only between two operations may others be closed for them."""
+        if self._tree.pool.is_full:
+            self._tree.pool.trim()
 
     def _entry(self, inode: Inode, st: os.stat_result) -> Entry:
         attr = attr_of(self._tree, inode, st)
@@ -124,38 +131,43 @@ class Union:
     # -- names ------------------------------------------------------------------------------------------------------------
 
     def mknod(self, parent: int, name: bytes, mode: int, rdev: int, caller: Caller) -> Entry:
+        self._make_room()
         return self._entry(*self._creation.mknod(self._nodes.get_directory(parent), name, mode, rdev, caller))
 
     def mkdir(self, parent: int, name: bytes, mode: int, caller: Caller) -> Entry:
+        self._make_room()
         return self._entry(*self._creation.mkdir(self._nodes.get_directory(parent), name, mode, caller))
 
     def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller) -> Entry:
+        self._make_room()
         return self._entry(*self._creation.symlink(self._nodes.get_directory(parent), name, target, caller))
 
     def link(self, node: int, parent: int, name: bytes) -> Entry:
+        self._make_room()
         return self._entry(*self._creation.link(self._nodes.get(node), self._nodes.get_directory(parent), name))
 
     def unlink(self, parent: int, name: bytes) -> None:
+        self._make_room()
         self._removal.unlink(self._nodes.get_directory(parent), name)
 
     def rmdir(self, parent: int, name: bytes) -> None:
+        self._make_room()
         self._removal.rmdir(self._nodes.get_directory(parent), name)
 
     def rename(self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int) -> None:
+        self._make_room()
         nodes = self._nodes
         self._rename.rename(nodes.get_directory(parent), name, nodes.get_directory(new_parent), new_name, flags)
 
     # -- file contents ------------------------------------------------------------------------------------------------------
 
     def open(self, node: int, flags: int, caller: Caller) -> Opened:  # noqa: ARG002
-        if self._tree.pool.is_full:
-            self._tree.pool.trim()
+        self._make_room()
         return self._contents.open(node, flags)
 
     def create(self, parent: int, name: bytes, flags: int, mode: int, caller: Caller) -> tuple[Entry, Opened]:
         tree = self._tree
-        if tree.pool.is_full:
-            tree.pool.trim()
+        self._make_room()
         directory = self._nodes.get_directory(parent)
         if not flags & os.O_EXCL and tree.kind(directory, name) is not None:
             # Somebody else made it since the kernel looked.
@@ -166,8 +178,7 @@ class Union:
         return entry, Opened(1)
 
     def tmpfile(self, parent: int, mode: int, caller: Caller) -> tuple[Entry, Opened]:
-        if self._tree.pool.is_full:
-            self._tree.pool.trim()
+        self._make_room()
         entry = self._entry(*self._creation.tmpfile(self._nodes.get_directory(parent), mode, caller))
         return entry, Opened(1)
 
@@ -186,20 +197,20 @@ class Union:
         return read_fd(self._tree, self._nodes.get(node))
 
     def read(self, node: int, offset: int, size: int) -> bytes:
-        if self._tree.pool.is_full:
-            self._tree.pool.trim()
+        self._make_room()
         return self._contents.read(self._nodes.get(node), offset, size)
 
     def write(self, node: int, offset: int, data: bytes | memoryview, kill_suidgid: bool = False) -> int:
-        if self._tree.pool.is_full:
-            self._tree.pool.trim()
+        self._make_room()
         return self._contents.write(self._nodes.get(node), offset, data, kill_suidgid)
 
     def copy_file_range(self, source: int, source_offset: int, target: int, target_offset: int, length: int) -> int:
+        self._make_room()
         nodes = self._nodes
         self._contents.copy_range(nodes.get(source), source_offset, nodes.get(target), target_offset, length)
 
     def fallocate(self, node: int, offset: int, length: int, mode: int) -> None:
+        self._make_room()
         self._contents.fallocate(self._nodes.get(node), offset, length, mode)
 
     def lseek(self, node: int, offset: int, whence: int) -> int:
@@ -211,13 +222,11 @@ class Union:
     # -- directories --------------------------------------------------------------------------------------------------------
 
     def readdir(self, node: int, offset: int) -> Iterator[DirRow]:
-        if self._tree.pool.is_full:
-            self._tree.pool.trim()
+        self._make_room()
         return self._listing.readdir(self._nodes.get_directory(node), offset)
 
     def readdirplus(self, node: int, offset: int) -> Iterator[DirRow]:
-        if self._tree.pool.is_full:
-            self._tree.pool.trim()
+        self._make_room()
         return self._listing.readdirplus(self._nodes.get_directory(node), offset)
 
     def unread(self, row: DirRow) -> None:
@@ -230,6 +239,7 @@ class Union:
         return self._attributes.getxattr(self._nodes.get(node), name)
 
     def setxattr(self, node: int, name: bytes, value: bytes, flags: int) -> None:
+        self._make_room()
         self._attributes.setxattr(self._nodes.get(node), name, value, flags)
         self._tell_of_acl(node, name)
 
@@ -237,6 +247,7 @@ class Union:
         return self._attributes.listxattr(self._nodes.get(node), caller.uid == 0)
 
     def removexattr(self, node: int, name: bytes) -> None:
+        self._make_room()
         self._attributes.removexattr(self._nodes.get(node), name)
         self._tell_of_acl(node, name)
 
