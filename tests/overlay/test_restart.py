@@ -103,6 +103,19 @@ def test_small_file_of_a_volatile_union_is_copied_up_at_once(open_union: Open, t
     assert (tmp_path / "upper/small").read_bytes() == b"lower"
 
 
+def test_small_metadata_only_copy_in_a_volatile_union_gets_its_data_at_once(open_union: Open, tmp_path: Path) -> None:
+    client = open_union({"small": b"lower", "large": b"x" * (1 << 20)}, options=Options(fsync="volatile", metacopy=True))
+    for name in ("small", "large"):
+        client.chmod(name, 0o600)
+    assert client.union.statistics()["copied_up_bytes"] == 0
+    client.write("small", b"L")
+    assert client.blocked == 0
+    client.write("large", b"L")
+    assert client.blocked == 1
+    assert (tmp_path / "upper/small").read_bytes() == b"Lower"
+    assert client.union.statistics()["copied_up_bytes"] == 5 + (1 << 20)
+
+
 def test_all_else_goes_on_while_a_file_is_copied_up(open_union: Open, tmp_path: Path) -> None:
     client = open_union({"d/large": b"lower", "d/other": b"other", "d/gone": b"", "d/moved": b"moved"})
     union, node = client.union, client.node("d/large")

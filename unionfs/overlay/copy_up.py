@@ -269,9 +269,13 @@ class CopyUp:
                 staged.drop()
                 raise
             copying = inode.copying = DataCopy(source_fd, staged, size, self._sync and not self._is_strict, self._reflinks)
-            if not self._sync and size <= _QUICK:
-                # Nothing to wait for but memory: another thread would cost more than the copying.
-                copying()
+        return self._copied(copying, inode, size)
+
+    def _copied(self, copying: StagedWork, inode: Inode, size: int) -> StagedFile:
+        """What has the ``size`` bytes of data of ``inode`` once ``copying`` is done; raises `Blocking` until then."""
+        if not self._sync and size <= _QUICK:
+            # Nothing to wait for but memory: another thread would cost more than the copying.
+            copying()
         staged = self._finished(copying, inode)
         self.bytes += size
         return staged
@@ -327,9 +331,7 @@ class CopyUp:
                 target.drop()
                 raise
             copying = inode.copying = InPlaceCopy(source_fd, target, size, self._sync, self._reflinks)
-        fd = self._finished(copying, inode).fd
-        self.bytes += size
-        return fd
+        return self._copied(copying, inode, size).fd
 
     # -- symbolic links, devices, fifos, sockets --------------------------------------------------------------------------
 
