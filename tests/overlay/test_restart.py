@@ -11,6 +11,7 @@ import pytest
 from tests.overlay.client import ROOT
 from tests.overlay.conftest import Open
 from unionfs.filesystem import SET_MODE, Blocking, Changes
+from unionfs.linux.statfs import TMPFS_MAGIC
 from unionfs.overlay import Options
 
 
@@ -91,6 +92,15 @@ def test_fsync_of_a_volatile_union_does_nothing(open_union: Open) -> None:
     client = open_union({}, options=Options(fsync="volatile"))
     client.write("f", b"data")
     client.union.fsync(client.node("f"), datasync=False)
+    assert client.blocked == 0
+
+
+def test_fsync_of_an_upper_in_memory_does_nothing(open_union: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unionfs.overlay.tree.filesystem_type", lambda _fd: TMPFS_MAGIC)
+    client = open_union({})
+    client.write("f", b"data")
+    client.union.fsync(client.node("f"), datasync=False)
+    client.union.fsync(1, datasync=False)
     assert client.blocked == 0
 
 

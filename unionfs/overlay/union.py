@@ -53,8 +53,10 @@ class Union:
         options = tree.possible(options)
         self._nodes = tree.nodes
         self.stale = tree.nodes.stale
-        self._copy_up = CopyUp(tree, self.notices, options.fsync if tree.upper_is_durable else "volatile", options.metacopy)
-        self._contents = Contents(tree, self._copy_up, options.fsync != "volatile")
+        # In memory there is nothing to wait for, and a change of threads costs more than most requests.
+        fsync = options.fsync if tree.upper_is_durable else "volatile"
+        self._copy_up = CopyUp(tree, self.notices, fsync, options.metacopy)
+        self._contents = Contents(tree, self._copy_up, fsync != "volatile")
         self._attributes = Attributes(tree, self._copy_up, self._contents, options.xattrs)
         self._flags = InodeFlags(tree, self._copy_up)
         self._creation = Creation(tree, self._copy_up)
