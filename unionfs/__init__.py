@@ -11,5 +11,6 @@ General layout, from the bottom up; ``tests/test_layout.py`` fails on an import 
                 ``overlay``.
 ``mounter/``    what makes a mount of it all: options, checks before mounting, the daemon, its control socket.  Imports
                 everything above but ``check``.
+``bench/``      the benchmark: compares unions that are mounted by running their programs, ours too.  Imports ``linux``.
 ``cli/``        (top-level folder, installed as ``unionfs.cli``) click commands.  Imports everything above; imported by nothing.
 """
