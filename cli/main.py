@@ -17,6 +17,7 @@ _COMMANDS = {
     "refresh": "unionfs.cli.refresh:refresh",
     "check": "unionfs.cli.check:check",
     "doctor": "unionfs.cli.doctor:doctor",
+    "bench": "unionfs.cli.bench:bench",
     "completion": "unionfs.cli.completion:completion",
 }
 

@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from unionfs.bench.daemon_figures import NAME as DAEMON
+from unionfs.bench.daemon_figures import DaemonFigures, measure_daemon
 from unionfs.bench.measurement import Measurement, measure
 from unionfs.bench.systems import System
 from unionfs.bench.workload import Workload
@@ -17,23 +19,27 @@ Progress = Callable[[int, str, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is measured.  ``limit`` is in seconds, for each measurement."""
+    """What is measured.  ``limit`` is in seconds, for each measurement.  ``daemons``: whether memory and idle CPU time of the
+    daemons are measured as well, the latter over ``idle_seconds``."""
 
     workloads: Sequence[Workload]
     systems: Sequence[System]
     rounds: int
     limit: float
+    daemons: bool = False
+    idle_seconds: float = 5.0
 
     def steps(self) -> int:
-        """How many measurements there are at most."""
-        return len(self.workloads) * len(self.systems) * self.rounds
+        """How many times `Progress` is told something, at most."""
+        return len(self.workloads) * len(self.systems) * self.rounds + len(self.systems) * self.daemons
 
 
 @dataclass(slots=True)
 class Results:
-    """``not_measured``: what could not be tried: name of the workload, or of the system -> why."""
+    """``daemons``: by system, of those that have one.  ``not_measured``: a workload or system that could not be tried -> why."""
 
     measurements: list[Measurement] = field(default_factory=list)
+    daemons: dict[str, DaemonFigures] = field(default_factory=dict)
     not_measured: dict[str, str] = field(default_factory=dict)
 
     def failed(self, workload: str, system: str) -> str | None:
@@ -65,6 +71,12 @@ def run_plan(plan: Plan, workspace: Workspace, progress: Progress) -> Results:
                 results.measurements.append(
                     measure(workload, system, round_number, workspace.new_place(), workspace.corpora, plan.limit)
                 )
+    # Once only: neither is a matter of luck.
+    for system in systems if plan.daemons else ():
+        progress(plan.rounds, DAEMON, system.name)
+        figures = measure_daemon(system, workspace.new_place(), workspace.corpora, plan.limit, plan.idle_seconds)
+        if figures is not None:
+            results.daemons[system.name] = figures
     return results
 
 
