@@ -11,8 +11,8 @@ from unionfs.bench.report import Report, Row
 from unionfs.bench.systems import REFERENCE
 from unionfs.bench.tables import ratio
 
-_WIDTH = 1000
-_LEFT, _RIGHT = 330, 70
+_WIDTH = 1040
+_LEFT, _RIGHT = 370, 70
 _TOP = 112
 _BAR, _BAR_STEP = 9, 11
 _ROW_GAP, _GROUP_HEADING = 12, 30
@@ -60,7 +60,7 @@ def svg(report: Report, subtitle: str) -> str:
     )
     ElementTree.SubElement(root, "style").text = _STYLE
     ElementTree.SubElement(root, "rect", {"width": f"{_WIDTH}", "height": f"{height}", "fill": "#fff"})
-    _text(root, 20, 32, "Time for the same work, as a multiple of the kernel's OverlayFS (shorter is better)", "title")
+    _text(root, 20, 32, "Time for the same work, as a multiple of the kernel's OverlayFS (the further left, the better)", "title")
     _text(root, 20, 52, subtitle, "note")
     _legend(root, systems)
     scale = _Scale([value for row in rows for value in row.ratios().values()])
@@ -129,8 +129,8 @@ def _bars(root: ElementTree.Element, rows: Sequence[Row], systems: Sequence[str]
 def _bar(root: ElementTree.Element, row: Row, system: str, y: float, colour: str, scale: _Scale) -> None:
     value = row.ratios().get(system)
     if value is None:
-        why = "failed" if system in row.failures else "not measured"
-        _text(root, scale.x(1) + 4, y + _BAR - 1, f"{system}: {why}", "value")
+        if system in row.failures:
+            _text(root, scale.x(1) + 4, y + _BAR - 1, f"{system}: failed", "value")
         return
     start, end = sorted((scale.x(1), scale.x(value)))
     bar = ElementTree.SubElement(

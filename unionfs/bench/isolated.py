@@ -40,7 +40,7 @@ def run_isolated(work: Callable[[], dict[str, Any]], limit: float, abort: Callab
     try:
         answer = _read_all(reader, time.monotonic() + limit)
         if answer is None:
-            raise TimeLimitError(f"no end after {limit:.0f} s")
+            raise TimeLimitError(f"no end after {limit:g} s")
     finally:
         os.close(reader)
         _end(pid, abort)

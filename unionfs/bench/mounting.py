@@ -82,7 +82,7 @@ def _run(command: Sequence[str | Path], layout: Layout, limit: float) -> None:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise TimeLimitError(f"{command[0]}: no end after {limit:.0f} s") from None
+            raise TimeLimitError(f"{command[0]}: no end after {limit:g} s") from None
         except OSError as error:
             raise BenchError(f"{command[0]}: {error.strerror}") from None
     if done.returncode:

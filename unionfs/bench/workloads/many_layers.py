@@ -33,7 +33,7 @@ class _ManyLayers:
             names = self._names(corpora)
             for number in range(self._count):
                 layer = path / str(number)
-                for directory in range(_DIRECTORIES):
+                for directory in range(corpora.scaled(_DIRECTORIES)):
                     (layer / f"directory-{directory}").mkdir(parents=True)
                 write_small_files(layer, dict.fromkeys(names[number :: self._count], 16), seed=60 + number)
 
@@ -41,7 +41,8 @@ class _ManyLayers:
         return [root / str(number) for number in range(self._count)]
 
     def _names(self, corpora: Corpora) -> list[str]:
-        return [f"directory-{number % _DIRECTORIES}/file-{number}" for number in range(corpora.scaled(_NAMES))]
+        directories = corpora.scaled(_DIRECTORIES)
+        return [f"directory-{number % directories}/file-{number}" for number in range(corpora.scaled(_NAMES))]
 
     def prepare(self, place: Place) -> None:
         self._paths = [f"{place.merged}/{name}" for name in self._names(place.corpora)]
