@@ -56,7 +56,7 @@ def measured(broken: System, place: Workspace, limit: float) -> Measurement:
     (walk,) = workloads("walk-cold")
     directory = place.new_place()
     result = measure(walk, broken, 0, directory, place.corpora, limit)
-    assert Daemon(str(directory)).pids == ()
+    assert Daemon(directory).pids == ()
     assert list(mounts_under(place.directory)) == []
     assert not directory.exists()
     return result
@@ -93,6 +93,15 @@ def test_missing_program_is_told_and_the_rest_measured(place: Workspace, monkeyp
     results = run_plan(Plan(workloads("untar"), [absent], 1, 30), place, lambda *_: None)
     assert results.not_measured == {"absent": "no no-such-program", "untar": "no tar"}
     assert results.measurements == []
+
+
+def test_layers_that_cannot_be_made_are_told_and_the_rest_measured(place: Workspace) -> None:
+    (place.corpora.directory / ".small-tree-0").write_text("in the way")
+    kernel = next(known for known in SYSTEMS if known.name == "kernel")
+    results = run_plan(Plan(workloads("walk-cold", "rename"), [kernel], 1, 30), place, lambda *_: None)
+    assert list(results.not_measured) == ["walk-cold"]
+    assert results.not_measured["walk-cold"].startswith("no lower layers: ")
+    assert [(m.workload, m.failure) for m in results.measurements] == [("rename", None)]
 
 
 def test_each_round_begins_with_another_system() -> None:

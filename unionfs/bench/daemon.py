@@ -14,7 +14,7 @@ from typing import NamedTuple
 from unionfs.bench.errors import BenchError
 
 MARK = "UNIONFS_BENCH_MOUNT"
-"""The environment variable that tells which measurement a process belongs to.  Daemons fork, some execute themselves again,
+"""The environment variable that names the directory of the mount that a process serves.  Daemons fork, some run themselves anew,
 and each tells its process id in another way or not at all; the environment they all inherit."""
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -28,10 +28,10 @@ class Memory(NamedTuple):
 
 
 class Daemon:
-    """All processes that were started with `MARK` set to ``mark`` and still run.  The kernel's unions have none."""
+    """All processes that serve a mount in ``directory``, or in one below it, at this moment.  Those of the kernel have none."""
 
-    def __init__(self, mark: str) -> None:
-        self._wanted = f"{MARK}={mark}".encode()
+    def __init__(self, directory: Path) -> None:
+        self._wanted = os.fsencode(f"{MARK}={directory}")
         self.pids = tuple(self._find())
 
     def _find(self) -> Iterator[int]:
@@ -39,7 +39,8 @@ class Daemon:
             if entry.name.isdigit():
                 # It may end at any moment, or belong to somebody else.
                 with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-                    if self._wanted in Path(entry.path, "environ").read_bytes().split(b"\0"):
+                    variables = Path(entry.path, "environ").read_bytes().split(b"\0")
+                    if any(variable == self._wanted or variable.startswith(self._wanted + b"/") for variable in variables):
                         yield int(entry.name)
 
     def cpu_seconds(self) -> float:

@@ -50,20 +50,14 @@ def mounted(system: System, layers: Sequence[Path], layout: Layout, limit: float
                 _run(command, layout, limit)
         except BaseException:
             # A daemon that is just starting would mount after we have looked.
-            daemon = _daemon(layout)
-            daemon.kill()
-            daemon.wait_for_end(_END_LIMIT)
+            kill_daemons(layout.directory)
             raise
         seconds = time.perf_counter() - started
         if system.mounts and not mount_points_below(layout.directory):
             raise BenchError(f"{system.name}: the command has ended and nothing is mounted")
-        yield Mounted(_daemon(layout), seconds)
+        yield Mounted(Daemon(layout.directory), seconds)
     finally:
         _take_away(layout)
-
-
-def _daemon(layout: Layout) -> Daemon:
-    return Daemon(str(layout.directory))
 
 
 def _run(command: Sequence[str | Path], layout: Layout, limit: float) -> None:
@@ -97,8 +91,15 @@ def mount_points_below(directory: Path) -> list[Path]:
 
 def abort(layout: Layout) -> None:
     """End a mount that does not answer: everybody who waits for it gets an error."""
-    _daemon(layout).kill()
+    kill_daemons(layout.directory)
     force_umount(layout.directory)
+
+
+def kill_daemons(directory: Path) -> None:
+    """End all that serve mounts on or below ``directory``, and wait for it: after that nothing changes there any more."""
+    daemon = Daemon(directory)
+    daemon.kill()
+    daemon.wait_for_end(_END_LIMIT)
 
 
 def force_umount(directory: Path) -> None:
@@ -112,12 +113,11 @@ def force_umount(directory: Path) -> None:
 
 
 def _take_away(layout: Layout) -> None:
-    daemon = _daemon(layout)
+    daemon = Daemon(layout.directory)
     for point in mount_points_below(layout.directory):
         _umount(point, layout)
     if not daemon.wait_for_end(_END_LIMIT):
-        daemon.kill()
-        daemon.wait_for_end(_END_LIMIT)
+        kill_daemons(layout.directory)
     force_umount(layout.directory)
     shutil.rmtree(layout.directory)
 

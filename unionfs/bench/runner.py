@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from unionfs.bench.daemon_figures import NAME as DAEMON
 from unionfs.bench.daemon_figures import DaemonFigures, measure_daemon
+from unionfs.bench.errors import BenchError
+from unionfs.bench.isolated import explained
 from unionfs.bench.measurement import Measurement, measure
 from unionfs.bench.systems import System
 from unionfs.bench.workload import Workload
@@ -56,10 +59,9 @@ def run_plan(plan: Plan, workspace: Workspace, progress: Progress) -> Results:
     A system that failed at a workload is not asked again.  Raises only what makes all of it impossible.
     """
     results = Results(not_measured=_missing(plan))
+    _make_layers(plan.workloads, workspace, results.not_measured)
     workloads = [workload for workload in plan.workloads if workload.name not in results.not_measured]
     systems = [system for system in plan.systems if system.name not in results.not_measured]
-    for workload in workloads:
-        workload.layers(workspace.corpora)  # made before anything is timed
     for round_number in range(plan.rounds):
         for workload in workloads:
             layers = len(workload.layers(workspace.corpora))
@@ -84,6 +86,17 @@ def rotated(systems: Sequence[System], round_number: int) -> list[System]:
     """Each round begins with another system, so that none is always measured after the same one."""
     start = round_number % len(systems) if systems else 0
     return [*systems[start:], *systems[:start]]
+
+
+def _make_layers(workloads: Sequence[Workload], workspace: Workspace, not_measured: dict[str, str]) -> None:
+    """Make them all before anything is timed; what cannot be made is told in ``not_measured``."""
+    for workload in workloads:
+        if workload.name in not_measured:
+            continue
+        try:
+            workload.layers(workspace.corpora)
+        except (BenchError, OSError, subprocess.SubprocessError) as error:
+            not_measured[workload.name] = f"no lower layers: {explained(error)}"
 
 
 def _missing(plan: Plan) -> dict[str, str]:

@@ -15,7 +15,7 @@ from types import FrameType
 
 from unionfs.bench.corpora import Corpora
 from unionfs.bench.errors import BenchError, EndedError
-from unionfs.bench.mounting import force_umount
+from unionfs.bench.mounting import force_umount, kill_daemons
 from unionfs.bench.program import last_line
 
 _GIB = 1 << 30
@@ -100,6 +100,7 @@ def _remove(directory: Path) -> None:
     # A second ctrl-C must not leave half of it.
     for number in (signal.SIGINT, *_ENDING):
         signal.signal(number, signal.SIG_IGN)
+    kill_daemons(directory)
     force_umount(directory)
     shutil.rmtree(directory)
 
