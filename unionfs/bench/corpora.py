@@ -63,17 +63,18 @@ def write_file(path: Path, blocks: Iterator[bytes]) -> None:
 
 
 def write_small_files(root: Path, sizes: dict[str, int], seed: int) -> None:
-    """Files below ``root`` (made if missing): path relative to it -> size in bytes, up to `BLOCK`.  Contents differ."""
+    """Files below ``root`` (made if missing): path relative to it -> size in bytes.  Contents differ."""
     source = random.Random(seed)  # noqa: S311
     # Slices of one block, at random places: a call of randbytes for each of 100,000 files would take longer than writing them.
-    block = source.randbytes(2 * BLOCK)
+    largest = max(sizes.values(), default=0)
+    block = source.randbytes(2 * largest)
     known: set[Path] = set()
     for name, size in sizes.items():
         path = root / name
         if path.parent not in known:
             path.parent.mkdir(parents=True, exist_ok=True)
             known.add(path.parent)
-        start = source.randrange(BLOCK)
+        start = source.randrange(largest + 1)
         write_file(path, iter((block[start : start + size],)))
 
 
