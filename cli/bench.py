@@ -75,8 +75,8 @@ def bench(
 
     \b
     Example:
-      sudo unionfs bench --json results.json --svg results.svg
-      sudo unionfs bench --quick --only 'walk-*,create' --systems kernel,direct
+      unionfs bench --json results.json --svg results.svg
+      unionfs bench --quick --only 'walk-*,create' --systems kernel,direct
     """
     if list_only:
         _print_list()

@@ -86,13 +86,14 @@ def test_figures_of_daemons_are_shown() -> None:
 
 
 def test_three_digits_are_shown() -> None:
-    assert [milliseconds(value) for value in (1.2345, 0.1, 0.09996, 0.01234, 0.009996, 0.00123)] == [
+    assert [milliseconds(value) for value in (1.2345, 0.1, 0.09996, 0.01234, 0.009996, 0.00123, 0.000_001)] == [
         "1,234",
         "100",
         "100",
         "12.3",
         "10.0",
         "1.23",
+        "<0.01",
     ]
 
 

@@ -51,6 +51,8 @@ def ratio(value: float) -> str:
 
 
 def _three_digits(value: float) -> str:
+    if 0 < value < 0.005:
+        return "<0.01"
     if value >= 99.95:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
