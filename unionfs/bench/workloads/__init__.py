@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from unionfs.bench.workload import Workload
-from unionfs.bench.workloads import copy_up, data, lookup, many_layers, names, small_files, trees
+from unionfs.bench.workloads import (
+    build,
+    containers,
+    copy_up,
+    data,
+    debian,
+    git,
+    lookup,
+    many_layers,
+    names,
+    pip,
+    small_files,
+    sqlite,
+    trees,
+)
 
 ALL: tuple[Workload, ...] = (
     *lookup.WORKLOADS,
@@ -12,5 +26,11 @@ ALL: tuple[Workload, ...] = (
     *names.WORKLOADS,
     *copy_up.WORKLOADS,
     *trees.WORKLOADS,
+    *git.WORKLOADS,
+    *build.WORKLOADS,
+    *pip.WORKLOADS,
+    *sqlite.WORKLOADS,
+    *debian.WORKLOADS,
+    *containers.WORKLOADS,
     *many_layers.WORKLOADS,
 )
