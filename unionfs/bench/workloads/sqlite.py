@@ -9,7 +9,6 @@ from pathlib import Path
 
 from unionfs.bench.workload import Corpora, Place, Workload, expect
 
-TRANSACTIONS = 1000
 ROWS = 2000
 """Rows that the database has in the layer, of about a kilobyte."""
 
@@ -37,40 +36,41 @@ class Transactions:
     group = "programs"
     requires: tuple[str, ...] = ()
 
-    def __init__(self, journal: str) -> None:
+    def __init__(self, journal: str, transactions: int) -> None:
         self.name = f"sqlite-{journal}"
-        self.title = f"SQLite, {TRANSACTIONS:,} transactions, journal_mode={journal.upper()}"
+        self.title = f"SQLite, {transactions:,} transactions, journal_mode={journal.upper()}"
         self.journal = journal
+        self.transactions = transactions
+        self.added: list[tuple[bytes]] = []
 
     def layers(self, corpora: Corpora) -> list[Path]:
         rows = corpora.scaled(ROWS)
         return [corpora.get(f"sqlite-{rows}", lambda layer: _make_database(layer, rows))]
 
     def prepare(self, place: Place) -> None:
-        pass
+        self.added = _rows(self.name, place.corpora.scaled(self.transactions))
 
     def run(self, place: Place) -> None:
         with closing(sqlite3.connect(place.merged / _DATABASE, isolation_level=None)) as database:
             database.execute(f"PRAGMA journal_mode = {self.journal}")
-            for row in _rows(self.name, place.corpora.scaled(TRANSACTIONS)):
+            for row in self.added:
                 database.execute("BEGIN IMMEDIATE")
                 database.execute("INSERT INTO entries (payload) VALUES (?)", row)
                 database.execute("UPDATE total SET entries = entries + 1")
                 database.execute("COMMIT")
 
     def check(self, place: Place) -> None:
-        added = _rows(self.name, place.corpora.scaled(TRANSACTIONS))
         before = place.corpora.scaled(ROWS)
         with closing(sqlite3.connect(place.merged / _DATABASE)) as database:
             found = database.execute("SELECT payload FROM entries WHERE number > ? ORDER BY number", (before,)).fetchall()
             (total,) = database.execute("SELECT entries FROM total").fetchone()
             (journal,) = database.execute("PRAGMA journal_mode").fetchone()
             (integrity,) = database.execute("PRAGMA integrity_check").fetchone()
-        expect("rows added", len(found), len(added))
-        expect("rows added as they were", found == added, True)
-        expect("rows counted", total, before + len(added))
+        expect("rows added", len(found), len(self.added))
+        expect("rows added as they were", found == self.added, True)
+        expect("rows counted", total, before + len(self.added))
         expect("journal_mode", journal, self.journal)
         expect("integrity", integrity, "ok")
 
 
-WORKLOADS: tuple[Workload, ...] = (Transactions("delete"), Transactions("wal"))
+WORKLOADS: tuple[Workload, ...] = (Transactions("delete", 300), Transactions("wal", 1000))
