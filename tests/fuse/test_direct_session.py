@@ -28,19 +28,6 @@ T = TypeVar("T")
 DATA_PATHS: tuple[DataPath, ...] = ("passthrough", "cached")
 
 
-@pytest.fixture
-def filesystem(tmp_path: Path) -> FakeFilesystem:
-    (tmp_path / "real").mkdir()
-    return FakeFilesystem(tmp_path / "real")
-
-
-@pytest.fixture
-def mountpoint(tmp_path: Path) -> Path:
-    path = tmp_path / "merged"
-    path.mkdir()
-    return path
-
-
 @pytest.fixture(params=DATA_PATHS)
 def running(request: pytest.FixtureRequest, mountpoint: Path, filesystem: FakeFilesystem) -> Iterator[Served]:
     """A mount on each data path."""

@@ -29,11 +29,15 @@ from unionfs.fuse.session import SessionError, SessionSettings
 from unionfs.fuse.spin import Spin
 from unionfs.fuse.wire import RequestHeader
 from unionfs.linux.capabilities import CAP_SYS_ADMIN, has_capability, in_initial_user_namespace
+from unionfs.linux.cpu_latency import CpuLatency
 
 _log = logging.getLogger("unionfs.fuse")
 
 _TURN_NS = 2_000_000
 """How long requests may keep other trio tasks (control socket, finished works) and signals waiting."""
+
+_LINGER = 0.002
+"""Seconds without a request after which idle processors may sleep again: the end of a burst, not a moment in it."""
 
 # fs/fuse/dev.c refuses reads into less than header, fuse_write_in and the data of the longest WRITE; a page more for names.
 _BUFFER_SIZE = wire.REQUEST_HEADER.size + wire.WRITE_IN.size + MAX_WRITE + 4096
@@ -56,6 +60,7 @@ class DirectSession:
         self._filesystem = filesystem
         self._settings = settings
         self._spin = Spin(settings.spin_us)
+        self._cpu_latency = _cpu_latency() if self._spin.window else None
         self._turn_ends = 0
         self._works = BlockingWorks()
         self._times = RequestTimes()
@@ -93,8 +98,12 @@ class DirectSession:
         """See `unionfs.fuse.session.Session.run`."""
         await self._handshake()
         task_status.started()
-        async with trio.open_nursery() as nursery:
-            await self._serve(nursery)
+        try:
+            async with trio.open_nursery() as nursery:
+                await self._serve(nursery)
+        finally:
+            if self._cpu_latency is not None:
+                self._cpu_latency.close()
 
     # -- INIT ---------------------------------------------------------------------------------------------------------
 
@@ -166,20 +175,32 @@ class DirectSession:
 
     async def _wait_for_request(self) -> int:
         clock = time.perf_counter_ns
-        spin = self._spin
+        spin, latency = self._spin, self._cpu_latency
         spin.idle(clock())
         received = _NOTHING_YET
         while received == _NOTHING_YET:
             # No busy-waiting while works run: trio must see them end.
             if not self._works and spin.may_continue(clock()):
+                if latency is not None and not latency.is_held:
+                    latency.hold()
                 os.sched_yield()
             else:
-                await trio.lowlevel.wait_readable(self._fd)
+                await self._sleep()
                 self._turn_ends = clock() + _TURN_NS
             received = self._receive()
         self._began = clock()
         spin.arrived(self._began)
         return received
+
+    async def _sleep(self) -> None:
+        """Wait for a request without busy-waiting."""
+        latency = self._cpu_latency
+        if latency is not None and latency.is_held:
+            with trio.move_on_after(_LINGER):
+                await trio.lowlevel.wait_readable(self._fd)
+                return
+            latency.let_go()
+        await trio.lowlevel.wait_readable(self._fd)
 
     def _receive(self) -> int:
         """Read the next request into the buffer without waiting; its length, or `_NOTHING_YET`, or `_ENDED`."""
@@ -345,6 +366,14 @@ class DirectSession:
 # What a write to /dev/fuse fails with when nobody waits for it any more: ENOENT, the request was aborted or the kernel has
 # forgotten the node; ENODEV and ENOTCONN, the connection has ended, which the next read tells.
 _NOT_AWAITED = frozenset((errno.ENOENT, errno.ENODEV, errno.ENOTCONN))
+
+
+def _cpu_latency() -> CpuLatency | None:
+    """To keep idle processors awake while requests follow one another: the clients wait on those.  None without the right to."""
+    try:
+        return CpuLatency()
+    except OSError:
+        return None
 
 
 def _may_register_backing() -> bool:
