@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from pathlib import Path
 
 import pytest
@@ -42,8 +43,12 @@ def latency(monkeypatch: pytest.MonkeyPatch) -> RecordedLatency:
     return recorded
 
 
+_numbers = itertools.count()
+
+
 def ask(mountpoint: Path, count: int) -> None:
-    for number in range(count):
+    """Send so many requests, each for a name of its own."""
+    for number in itertools.islice(_numbers, count):
         with contextlib.suppress(FileNotFoundError):
             (mountpoint / str(number)).stat()
 
@@ -53,8 +58,12 @@ def test_processors_are_kept_awake_for_a_burst_of_requests_and_no_longer(
 ) -> None:
     with served(mountpoint, filesystem, SessionSettings(spin_us=LONG_US)):
         assert latency.calls == []
-        ask(mountpoint, 40)
-        assert latency.calls == ["hold"]
+
+        def is_held() -> bool:
+            ask(mountpoint, 40)
+            return latency.calls == ["hold"]
+
+        wait_until(is_held)
         wait_until(lambda: latency.calls == ["hold", "let go"])
     assert latency.calls == ["hold", "let go", "close"]
 

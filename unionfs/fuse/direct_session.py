@@ -36,6 +36,15 @@ _log = logging.getLogger("unionfs.fuse")
 _TURN_NS = 2_000_000
 """How long requests may keep other trio tasks (control socket, finished works) and signals waiting."""
 
+_UNAWAITED = frozenset((Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.RELEASE))
+"""Requests that no client waits for.  They come just before the client's next one, so that is served first; they are, while the
+client wakes up to its reply."""
+
+_MOST_PUT_OFF = 32
+
+_MOMENT_NS = 30_000
+"""How long to look out for that next request: longer than a client takes that sends one after the other."""
+
 _LINGER = 0.002
 """Seconds without a request after which idle processors may sleep again: the end of a burst, not a moment in it."""
 
@@ -65,6 +74,7 @@ class DirectSession:
         self._works = BlockingWorks()
         self._times = RequestTimes()
         self._began = 0
+        self._put_off: list[tuple[RequestHeader, bytes, int]] = []
         self._failures = 0
         self._blocked = 0
         self._negotiated: Negotiated | None = None
@@ -159,28 +169,50 @@ class DirectSession:
         while True:
             received = self._receive()
             if received == _NOTHING_YET:
-                received = await self._wait_for_request()
+                received = await self._wait_for_request(nursery)
             if received == _ENDED:
+                self._catch_up(nursery)
                 return
-            cells = self._handle(received, nursery)
-            # The next request begins where this one ends: reading the clock once is enough while they come without a pause.
-            now = clock()
-            if cells is not None:
-                end(cells, now - self._began)
+            header = wire.REQUEST_HEADER.unpack_from(self._view)
+            if header[1] in _UNAWAITED and header[0] == received and len(self._put_off) < _MOST_PUT_OFF:
+                self._put_off.append((header, bytes(self._view[wire.REQUEST_HEADER.size : received]), self._began))
+                now = clock()
+            else:
+                cells = self._handle(header, self._view[wire.REQUEST_HEADER.size : received], nursery, self._began)
+                # The next request begins where this one ends: reading the clock once is enough while they come without a pause.
+                now = clock()
+                if cells is not None:
+                    end(cells, now - self._began)
+                if self._put_off:
+                    self._catch_up(nursery)
+                    now = clock()
             if now > self._turn_ends:
+                self._catch_up(nursery)
                 await trio.lowlevel.checkpoint()
                 now = clock()
                 self._turn_ends = now + _TURN_NS
             self._began = now
 
-    async def _wait_for_request(self) -> int:
+    def _catch_up(self, nursery: trio.Nursery) -> None:
+        """Serve what was put off.  Before any other task runs, so that none of them sees a node still held that is not."""
+        for header, body, began in self._put_off:
+            cells = self._handle(header, memoryview(body), nursery, began)
+            if cells is not None:
+                end(cells, time.perf_counter_ns() - began)
+        self._put_off.clear()
+
+    async def _wait_for_request(self, nursery: trio.Nursery) -> int:
         clock = time.perf_counter_ns
         spin, latency = self._spin, self._cpu_latency
-        spin.idle(clock())
+        now = idle_since = clock()
+        spin.idle(now)
         received = _NOTHING_YET
         while received == _NOTHING_YET:
             # No busy-waiting while works run: trio must see them end.
-            if not self._works and spin.may_continue(clock()):
+            may_spin = not self._works and spin.may_continue(now)
+            if self._put_off and not (may_spin and now - idle_since < _MOMENT_NS):
+                self._catch_up(nursery)
+            elif may_spin:
                 if latency is not None and not latency.is_held:
                     latency.hold()
                 os.sched_yield()
@@ -188,7 +220,8 @@ class DirectSession:
                 await self._sleep()
                 self._turn_ends = clock() + _TURN_NS
             received = self._receive()
-        self._began = clock()
+            now = clock()
+        self._began = now
         spin.arrived(self._began)
         return received
 
@@ -218,15 +251,14 @@ class DirectSession:
 
     # -- answering ----------------------------------------------------------------------------------------------------
 
-    def _handle(self, received: int, nursery: trio.Nursery) -> Cells | None:
-        """Serve the request in the buffer; what its time is to be put down in, None if it is not over."""
-        header = wire.REQUEST_HEADER.unpack_from(self._view)
+    def _handle(self, header: RequestHeader, body: memoryview, nursery: trio.Nursery, began: int) -> Cells | None:
+        """Serve a request that was read at ``began``; what its time is to be put down in, None if it is not over."""
         opcode = header[1]
         cells = self._times.begin(opcode)
+        received = wire.REQUEST_HEADER.size + len(body)
         if header[0] != received:
             self._reply_error(header, wire.MalformedRequestError(f"{received} bytes read, {header[0]} announced"))
             return cells
-        body = self._view[wire.REQUEST_HEADER.size : received]
         operation = self._handlers.operations.get(opcode)
         if operation is None:
             self._handle_other(header, body)
@@ -237,7 +269,7 @@ class DirectSession:
         self._blocked += 1
         # The buffer is for the next request; what waits keeps no more than its own bytes, for there may be thousands.
         body = memoryview(bytes(body))
-        nursery.start_soon(self._answer_later, blocking, operation, header, body, cells, self._began)
+        nursery.start_soon(self._answer_later, blocking, operation, header, body, cells, began)
         return None
 
     def _handle_other(self, header: RequestHeader, body: memoryview) -> None:
