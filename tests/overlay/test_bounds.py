@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,19 @@ def _walk(client: Client, node: int) -> list[int]:
             if row.kind == 4:
                 found.extend(_walk(client, row.entry.node))
     return found
+
+
+def test_known_file_takes_less_than_500_bytes(open_union: Open) -> None:
+    directories, files = 20, 100
+    client = open_union({f"d{i}/file-number-{j:05d}.txt": b"" for i in range(directories) for j in range(files)})
+    tracemalloc.start()
+    try:
+        nodes = _walk(client, ROOT_ID)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(nodes) == directories * (files + 1)
+    assert taken < 500 * len(nodes)
 
 
 def test_plain_listing_leaves_no_inodes_behind(open_union: Open) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from tests.overlay.conftest import Open
 from unionfs.filesystem import ROOT_ID
+from unionfs.overlay import kinds
+from unionfs.overlay.listing import ino_in, kind_in, lower_ino, lower_kind, lower_name, lower_places, real_name
 from unionfs.overlay.listing_order import ListingOrder
 
 
@@ -65,3 +69,17 @@ def test_new_generation_drops_the_gaps_and_old_offsets_stay_good() -> None:
     order.compact(lambda: [b"first", b"second", b"last"], 3)
     assert [name for _, name in order.after(order.start())] == [b"first", b"second", b"last"]
     assert next(name for _, name in order.after(old[b"second"])) == b"last"
+
+
+@pytest.mark.parametrize("ino", [0, 1, (1 << 40) + 7, (1 << 64) - 1])
+@pytest.mark.parametrize("kind", [kinds.REG, kinds.SOCK, kinds.WHT])
+def test_name_keeps_its_type_and_number_in_one_int(kind: int, ino: int) -> None:
+    real = real_name(kind, ino)
+    assert (kind_in(real), ino_in(real)) == (kind, ino)
+
+
+@pytest.mark.parametrize("places", [(0,), (65535,), (65536,), (3, 7), (65536, 70000)])
+@pytest.mark.parametrize("ino", [1, (1 << 64) - 1])
+def test_lower_name_keeps_its_places_however_many_layers_there_are(ino: int, places: tuple[int, ...]) -> None:
+    name = lower_name(kinds.DIR, ino, places)
+    assert (lower_kind(name), lower_ino(name), lower_places(name)) == (kinds.DIR, ino, places)

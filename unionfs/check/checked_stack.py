@@ -20,7 +20,7 @@ from unionfs.overlay.data_layers import DataLayers
 from unionfs.overlay.fd_pool import FdPool
 from unionfs.overlay.inode import Directory
 from unionfs.overlay.layer import Layer, RealDir, open_lower, open_upper
-from unionfs.overlay.listing import LowerName, kind_of, merge
+from unionfs.overlay.listing import LowerName, directory_places, kind_of, merge
 from unionfs.overlay.lower_stack import LowerStack
 from unionfs.overlay.private_xattrs import HIDES_ALL, PrivateXattrs
 
@@ -179,8 +179,7 @@ class CheckedStack:
         """The upper directory ``name`` of ``parent``; ``below`` is what the lowers show there."""
         assert parent.upper is not None
         real = RealDir(self.upper, parent.upper, name)
-        places = below.places if below is not None and below.kind == kinds.DIR else ()
-        lowers, redirect = self.stack.of_upper(parent, name, real, places)
+        lowers, redirect = self.stack.of_upper(parent, name, real, directory_places(below))
         child = Directory(0, 0, real, lowers)
         child.redirect = redirect
         return child
@@ -215,9 +214,8 @@ class CheckedStack:
                 pass
             else:
                 return self._merged(parent, name, below) if kind_of(st) == kinds.DIR else None
-        if below is None or below.kind != kinds.DIR:
-            return None
-        return Directory(0, 0, None, self.stack.of_lower(parent, name, below.places))
+        places = directory_places(below)
+        return Directory(0, 0, None, self.stack.of_lower(parent, name, places)) if places else None
 
     def has_data(self, path: bytes | None) -> bool:
         """Whether a data-only layer has a regular file at ``path`` (None: nowhere)."""

@@ -6,6 +6,7 @@ import errno
 import os
 
 from unionfs.filesystem import (
+    ROOT_ID,
     SET_ATIME,
     SET_ATIME_NOW,
     SET_GID,
@@ -43,16 +44,16 @@ def attr_of(tree: Tree, inode: Inode, st: os.stat_result) -> Attr:
     """
     nlink = st.st_nlink
     if inode.kind == kinds.DIR:
-        if inode.orphan_fd >= 0 or not (inode.names or inode.node == 1):
+        if inode.orphan_fd >= 0 or (inode.parent is None and inode.node != ROOT_ID):
             nlink = 0
         elif tree.static_nlink or (isinstance(inode, Directory) and inode.is_merged):
             # Counting the subdirectories would mean reading all of it; 1 tells find(1) and others that it is not counted (as
             # OverlayFS).
             nlink = 1
-    elif not inode.names and inode.orphan_fd < 0:
+    elif inode.parent is None and inode.orphan_fd < 0:
         nlink = 0  # a lower file that was removed here
-    elif inode.links is not None:
-        nlink += inode.links.offset
+    elif inode.rare is not None and inode.rare.links is not None:
+        nlink += inode.rare.links.offset
     atime, mtime, ctime = st.st_atime_ns, st.st_mtime_ns, st.st_ctime_ns
     if tree.ids is None:
         mode, uid, gid, rdev = st.st_mode, st.st_uid, st.st_gid, st.st_rdev
@@ -63,7 +64,7 @@ def attr_of(tree: Tree, inode: Inode, st: os.stat_result) -> Attr:
         (
             inode.ino,
             st.st_size,
-            st.st_blocks if inode.data is None else inode.data.blocks,
+            st.st_blocks if inode.rare is None or inode.rare.data is None else inode.rare.data.blocks,
             atime // _SECOND,
             mtime // _SECOND,
             ctime // _SECOND,

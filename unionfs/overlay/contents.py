@@ -28,7 +28,7 @@ class Contents:
         """See `unionfs.filesystem.Filesystem.open`."""
         tree = self._tree
         inode = tree.nodes.find(node)
-        if inode is None or inode.successor is not None:
+        if inode is None or (inode.rare is not None and inode.rare.successor is not None):
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         return self.prepare(inode, flags)
 
@@ -42,9 +42,9 @@ class Contents:
                 raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
             if truncates:
                 os.ftruncate(write_fd(self._tree, inode), 0)
-        elif inode.data is not None:
+        elif inode.rare is not None and inode.data is not None:
             find_data(self._tree, inode)  # who opens a file is told that there is no data, not who reads it
-        return Opened(int(inode.is_upper and inode.data is None), truncates)
+        return Opened(int(inode.is_upper and (inode.rare is None or inode.data is None)), truncates)
 
     def read(self, inode: Inode, offset: int, size: int) -> bytes:
         """Read what is in memory at once; otherwise raise `Blocking`, so that nobody else waits for the disk."""

@@ -22,7 +22,7 @@ from unionfs.overlay.data_place import DataPlace
 from unionfs.overlay.fd_pool import close
 from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.layer import RealDir
-from unionfs.overlay.listing import RealName
+from unionfs.overlay.listing import real_name
 from unionfs.overlay.metadata_copy import copy_metadata
 from unionfs.overlay.options import Fsync
 from unionfs.overlay.real_file import open_for_writing, open_lower_file
@@ -120,7 +120,7 @@ class CopyUp:
         self.count += 1
         parent = target.parent if target is not None else None
         if parent is not None and parent.upper_names is not None:
-            parent.upper_names[inode.names[0][1]] = RealName(inode.kind, copied.st_ino)
+            parent.upper_names[inode.names[0][1]] = real_name(inode.kind, copied.st_ino)
         self._tell_changed(inode)
         if extent is _Extent.METADATA and target is not None:
             moved = self._move_metadata(inode, target, lower)
@@ -170,7 +170,7 @@ class CopyUp:
         tree.mark_impure(parent)
         self._install(upper, lambda fd: index.link(links, fd, name))
         if parent.upper_names is not None:
-            parent.upper_names[name] = RealName(inode.kind, inode.hard_link_ino)
+            parent.upper_names[name] = real_name(inode.kind, inode.hard_link_ino)
         self._tell_changed(inode)
 
     # -- directories ------------------------------------------------------------------------------------------------------
@@ -190,7 +190,7 @@ class CopyUp:
         directory.upper = RealDir(tree.upper_layer, parent.upper, name)
         directory.upper_names = {}
         if parent.upper_names is not None:
-            parent.upper_names[name] = RealName(kinds.DIR, staged.made.st_ino)
+            parent.upper_names[name] = real_name(kinds.DIR, staged.made.st_ino)
         self.count += 1
         self._tell_changed(directory)
 

@@ -13,7 +13,7 @@ from unionfs.overlay import kinds
 from unionfs.overlay.copy_up import CopyUp
 from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.layer import RealDir
-from unionfs.overlay.listing import DOT_WHITEOUT, RealName, kind_of
+from unionfs.overlay.listing import DOT_WHITEOUT, RealName, kind_of, real_name
 from unionfs.overlay.lower_stack import redirect_for
 from unionfs.overlay.ownership import own_new
 from unionfs.overlay.tree import Tree
@@ -124,7 +124,7 @@ class Creation:
         st = tree.stat(inode)
         if not inode.hard_link_ino:
             tree.nodes.add_hard_link(inode, st.st_ino)
-        _enter(parent, name, RealName(inode.kind, st.st_ino))
+        _enter(parent, name, real_name(inode.kind, st.st_ino))
         tree.nodes.attach(inode, parent, name)
         return inode, st
 
@@ -191,7 +191,7 @@ class Creation:
             directory.upper_names, directory.lower_names = {}, {}
         else:
             inode = self._new_inode(upper, name, st)
-        _enter(parent, name, RealName(inode.kind, st.st_ino))
+        _enter(parent, name, real_name(inode.kind, st.st_ino))
         tree.nodes.attach(inode, parent, name)
         return inode, st
 

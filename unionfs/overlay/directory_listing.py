@@ -9,6 +9,7 @@ from unionfs.filesystem import DirRow, Entry
 from unionfs.overlay import kinds
 from unionfs.overlay.attributes import attr_of, new_tuple
 from unionfs.overlay.inode import Directory
+from unionfs.overlay.listing import ino_in, kind_in, lower_ino, lower_kind, lower_places
 from unionfs.overlay.listing_order import ListingOrder
 from unionfs.overlay.tree import Tree
 
@@ -52,7 +53,7 @@ class DirectoryListing:
                 continue
             inode.nlookup += 1
             entry = new_tuple(Entry, (inode.node, attr))
-            yield new_tuple(DirRow, (name, inode.ino, attr.mode >> 12, after, entry))
+            yield new_tuple(DirRow, (name, attr.ino, attr.mode >> 12, after, entry))
 
     def _row(self, directory: Directory, name: bytes, after: int) -> DirRow | None:
         """The row of ``name`` without an entry; None if there is none."""
@@ -93,16 +94,17 @@ class DirectoryListing:
         below = (directory.lower_names or {}).get(name)
         if above is None:
             assert below is not None
-            return tree.inos.shown(directory.lowers[below.places[0]].layer.device, below.ino)
+            place = directory.lowers[lower_places(below)[0]]
+            return tree.inos.shown(place.layer.device, lower_ino(below))
         # A merged directory has the number of its lower part, unless the upper one is opaque: only a look at it tells.
-        looks = (below is not None and below.kind == kinds.DIR) if above.kind == kinds.DIR else directory.impure
+        looks = (below is not None and lower_kind(below) == kinds.DIR) if kind_in(above) == kinds.DIR else directory.impure
         if looks:
             try:
                 return self._looked_up_ino(directory, name)
             except OSError as error:
                 if error.errno != errno.EACCES:  # which is a directory that we, too, may list but not search
                     return None
-        return tree.copied_up_inos.get(above.ino) or tree.inos.shown(tree.upper_layer.device, above.ino)
+        return tree.copied_up_inos.get(ino_in(above)) or tree.inos.shown(tree.upper_layer.device, ino_in(above))
 
     def _looked_up_ino(self, directory: Directory, name: bytes) -> int:
         inode = self._tree.must_find(directory, name)

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
 from unionfs.overlay import kinds
 from unionfs.overlay.data_copy import StagedWork
 from unionfs.overlay.data_place import Data
 from unionfs.overlay.layer import RealDir
 from unionfs.overlay.listing import LowerName, RealName
 from unionfs.overlay.listing_order import ListingOrder
+
+_T = TypeVar("_T")
+
+_CTIME_BITS = 27
+_CTIME_MARK = (1 << _CTIME_BITS) - 1
+_LARGEST_PRIME = (1 << _CTIME_BITS) - 39  # not a power of two: the low bits of a ctime may always be the same
+_HAS_ORIGIN = 1 << _CTIME_BITS
+_INO_SHIFT = _CTIME_BITS + 1
+_BELOW_INO = (1 << _INO_SHIFT) - 1
 
 
 class LowerLinks:
@@ -29,62 +42,103 @@ class LowerLinks:
         self.offset = 0
 
 
+@dataclass(slots=True, eq=False)
+class _Rare:
+    """What most inodes never have, kept apart from those that have it; the fields are those of `Inode`."""
+
+    hard_link_ino: int = 0
+    links: LowerLinks | None = None
+    data: Data | None = None
+    redirect: bytes = b""
+    copying: StagedWork | None = None
+    successor: Inode | None = None
+    predecessor: Inode | None = None
+    other_names: tuple[tuple[Directory, bytes], ...] = ()
+
+
+class _RareField(Generic[_T]):
+    """An attribute of an inode that is kept in `Inode.rare`; ``default`` is its value in all inodes that have none of them."""
+
+    def __init__(self, default: _T) -> None:
+        self._default = default
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, inode: Inode, owner: type) -> _T:
+        if inode.rare is None:
+            return self._default
+        value: _T = getattr(inode.rare, self._name)
+        return value
+
+    def __set__(self, inode: Inode, value: _T) -> None:
+        if inode.rare is None:
+            if value is self._default:
+                return
+            inode.rare = _Rare()
+        setattr(inode.rare, self._name, value)
+
+
 class Inode:
     """An object of the union other than a directory.
+
+    There may be millions, so each slot counts: what few inodes have is in `rare`, and comes by the descriptors below.  Where an
+    operation on every inode would pay for these, it looks at `rare` first.
 
     Attributes:
         node: node id; never changes.
         nlookup: how many references the kernel holds.
-        ino: inode number shown to users; the same before and after copy-up.
         kind: type, of `unionfs.overlay.kinds`.
-        names: its dentries (parent, name).  Empty: open but unlinked.
+        parent, name: its dentry, the first if it has several; ``parent`` is None for what has no name (and the root).
         place, place_name: where the real object is: a name in a real directory.  For one in the upper layer it is the name of one
         of
             ``names``, or in the index.  No longer good when ``orphan_fd`` is set.
         orphan_fd: an O_PATH descriptor of a real object of the upper layer that has no name we know; -1 otherwise.
         fd, fd_writable, recent: the descriptor for reading and writing, see `unionfs.overlay.fd_pool`.
         pins: how many passthrough opens the kernel has of the real file.
-        hard_link_ino: its key in `NodeTable.hard_links`, 0 if it is not there.
-        has_origin: whether the upper object has the attribute ``origin``.
-        links: what is known of the lower file with several names that it is or was, if the union keeps those together.
-        data: where the data of a metadata-only copy is, or is to be sought; None: in the real object itself.
-        redirect: value of the attribute ``redirect`` of the upper object: where its lower part was found, if not under its name.
-        copying: the part of its copy-up that is under way in another thread.
-        successor: set once a copy-up had to leave this node behind (it was pinned): what now stands for it.
-        predecessor: the node left behind, as long as the kernel knows it.
-        lower_ctime_ns: the ctime of a lower object when it was found: tells whether somebody changed it underneath.
+        rare: the fields below; None: all have their defaults.
     """
 
     __slots__ = (
-        "copying",
-        "data",
+        "_packed",
         "fd",
         "fd_writable",
-        "hard_link_ino",
-        "has_origin",
-        "ino",
         "kind",
-        "links",
-        "lower_ctime_ns",
-        "names",
+        "name",
         "nlookup",
         "node",
         "orphan_fd",
+        "parent",
         "pins",
         "place",
         "place_name",
-        "predecessor",
+        "rare",
         "recent",
-        "redirect",
-        "successor",
     )
 
-    def __init__(self, node: int, ino: int, kind: int, place: RealDir, place_name: bytes) -> None:
+    hard_link_ino = _RareField(0)
+    """Its key in `NodeTable.hard_links`, 0 if it is not there."""
+    links = _RareField[LowerLinks | None](None)
+    """What is known of the lower file with several names that it is or was, if the union keeps those together."""
+    data = _RareField[Data | None](None)
+    """Where the data of a metadata-only copy is, or is to be sought; None: in the real object itself."""
+    redirect = _RareField(b"")
+    """Value of the attribute ``redirect`` of the upper object: where its lower part was found, if not under its name."""
+    copying = _RareField[StagedWork | None](None)
+    """The part of its copy-up that is under way in another thread."""
+    successor = _RareField["Inode | None"](None)
+    """Set once a copy-up had to leave this node behind (it was pinned): what now stands for it."""
+    predecessor = _RareField["Inode | None"](None)
+    """The node left behind, as long as the kernel knows it."""
+    other_names = _RareField["tuple[tuple[Directory, bytes], ...]"](())
+    """Its dentries but the first."""
+
+    def __init__(self, node: int, ino: int, kind: int, place: RealDir, place_name: bytes, lower_ctime: int = 0) -> None:
         self.node = node
         self.nlookup = 0
-        self.ino = ino
         self.kind = kind
-        self.names: list[tuple[Directory, bytes]] = []
+        self.parent: Directory | None = None
+        self.name = b""
         self.place = place
         self.place_name = place_name
         self.orphan_fd = -1
@@ -92,25 +146,77 @@ class Inode:
         self.fd_writable = False
         self.recent = False
         self.pins = 0
-        self.hard_link_ino = 0
-        self.has_origin = False
-        self.links: LowerLinks | None = None
-        self.data: Data | None = None
-        self.redirect = b""
-        self.copying: StagedWork | None = None
-        self.successor: Inode | None = None
-        self.predecessor: Inode | None = None
-        self.lower_ctime_ns = 0
+        self.rare: _Rare | None = None
+        # An int takes 32 bytes up to 60 bits, a slot 8.
+        self._packed = ino << _INO_SHIFT | lower_ctime
+
+    @property
+    def ino(self) -> int:
+        """Inode number shown to users; the same before and after copy-up."""
+        return self._packed >> _INO_SHIFT
+
+    @ino.setter
+    def ino(self, ino: int) -> None:
+        self._packed = ino << _INO_SHIFT | self._packed & _BELOW_INO
+
+    @property
+    def has_origin(self) -> bool:
+        """Whether the upper object has the attribute ``origin``."""
+        return self._packed & _HAS_ORIGIN != 0
+
+    @has_origin.setter
+    def has_origin(self, has: bool) -> None:
+        self._packed = self._packed & ~_HAS_ORIGIN | (_HAS_ORIGIN if has else 0)
+
+    @property
+    def lower_ctime(self) -> int:
+        """The `ctime_mark` of a lower object when it was found: tells whether somebody changed it underneath."""
+        return self._packed & _CTIME_MARK
+
+    @lower_ctime.setter
+    def lower_ctime(self, mark: int) -> None:
+        self._packed = self._packed & ~_CTIME_MARK | mark
+
+    @property
+    def names(self) -> tuple[tuple[Directory, bytes], ...]:
+        """Its dentries (parent, name).  Empty: open but unlinked."""
+        if self.parent is None:
+            return ()
+        dentry = (self.parent, self.name)
+        return (dentry,) if self.rare is None else (dentry, *self.rare.other_names)
+
+    def add_name(self, parent: Directory, name: bytes) -> None:
+        """It has one more dentry."""
+        if self.parent is None:
+            self.parent, self.name = parent, name
+        else:
+            self.other_names = (*self.other_names, (parent, name))
+
+    def remove_name(self, parent: Directory, name: bytes) -> None:
+        """It has this dentry no more."""
+        if self.rare is None:
+            assert (self.parent, self.name) == (parent, name)
+            self.parent, self.name = None, b""
+            return
+        rest = [dentry for dentry in self.names if dentry != (parent, name)]
+        self.parent, self.name = rest[0] if rest else (None, b"")
+        self.other_names = tuple(rest[1:])
+
+    def remove_names(self) -> None:
+        """It has no dentry any more."""
+        self.parent, self.name = None, b""
+        if self.rare is not None:
+            self.rare.other_names = ()
 
     @property
     def is_upper(self) -> bool:
         """Whether the real object is in the upper layer: nothing is left to copy up."""
-        return self.orphan_fd >= 0 or self.place.layer.is_upper
+        return self.place.layer.is_upper or self.orphan_fd >= 0
 
     @property
     def is_indexed(self) -> bool:
         """Whether the index has it, so that its names come and go without its place."""
-        return self.links is not None and bool(self.links.entry)
+        return self.rare is not None and self.rare.links is not None and bool(self.rare.links.entry)
 
 
 class Directory(Inode):
@@ -155,7 +261,7 @@ class Directory(Inode):
         """The real directory that gives it its attributes."""
         return self.upper or self.lowers[0]
 
-    @property
-    def parent(self) -> Directory | None:
-        """Its parent; None for the root and for a removed one."""
-        return self.names[0][0] if self.names else None
+
+def ctime_mark(st: os.stat_result) -> int:
+    """A fingerprint of the ctime, as short as `Inode.lower_ctime` keeps it."""
+    return st.st_ctime_ns % _LARGEST_PRIME

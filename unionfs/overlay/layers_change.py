@@ -191,7 +191,7 @@ class LayersChange:
             known.data = seen.data  # otherwise in a data-only layer, where it may have been found already
         known.redirect = seen.redirect
         if self._underneath:
-            known.lower_ctime_ns = seen.lower_ctime_ns
+            known.lower_ctime = seen.lower_ctime
         if isinstance(known, Directory) and isinstance(seen, Directory):
             self._take_directory(known, seen)
         elif known.is_indexed:
@@ -242,7 +242,7 @@ def _is_same(known: Inode, seen: Inode) -> bool:
 
 def _was_changed(known: Inode, seen: Inode) -> bool:
     """Whether somebody changed the lower file underneath."""
-    return not known.is_upper and known.lower_ctime_ns != seen.lower_ctime_ns
+    return not known.is_upper and known.lower_ctime != seen.lower_ctime
 
 
 def _has_same_data(known: Inode, seen: Inode) -> bool:
@@ -259,8 +259,8 @@ def _has_same_data(known: Inode, seen: Inode) -> bool:
 
 def _path(parent: Directory, name: bytes) -> str:
     names = [name]
-    directory: Directory = parent
-    while directory.names:
-        directory, name = directory.names[0]
-        names.append(name)
+    directory = parent
+    while directory.parent is not None:
+        names.append(directory.name)
+        directory = directory.parent
     return os.fsdecode(b"/".join(reversed(names)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, NewType
 
 from unionfs.overlay import kinds
 from unionfs.overlay.fd_pool import FdPool
@@ -18,25 +18,78 @@ DOT_OPAQUE = b".wh..wh..opq"
 _DOT_RESERVED = b".wh..wh."
 
 
-class RealName(NamedTuple):
-    """A name in one real directory: its type and the inode number there (0 if it is not known yet)."""
+RealName = NewType("RealName", int)
+"""A name in one real directory: its type and the inode number there (0 if it is not known yet).
 
-    kind: int
-    ino: int
+Both in one int, made by `real_name`, read by `kind_in` and `ino_in`: there is one for every name that was ever read, and a tuple
+takes three times the memory.  (So would an instance of a class derived from int.)
+"""
+
+_KIND_BITS = 4
+_KIND = (1 << _KIND_BITS) - 1
+_PLACE_BITS = 16
+_PLACE = (1 << _PLACE_BITS) - 1
 
 
-WHITEOUT = RealName(kinds.WHT, 0)
+def real_name(kind: int, ino: int) -> RealName:
+    """``kind``: of `unionfs.overlay.kinds`; ``ino``: number in its layer, 0 if it is not known."""
+    return RealName(ino << _KIND_BITS | kind)
 
 
-class LowerName(NamedTuple):
-    """A name that the lower layers show in a directory.
+def kind_in(name: RealName) -> int:
+    """Type of a name in a real directory."""
+    return name & _KIND
 
-    ``places`` are positions in the directory's ``lowers``, top first: for a directory all that it merges, otherwise one.
-    """
+
+def ino_in(name: RealName) -> int:
+    """Inode number of a name in a real directory."""
+    return name >> _KIND_BITS
+
+
+WHITEOUT = real_name(kinds.WHT, 0)
+
+
+class MergedName(NamedTuple):
+    """A name that several lower layers show: that of a directory.  See `LowerName`."""
 
     kind: int
     ino: int
     places: tuple[int, ...]
+
+
+LowerName = int | MergedName
+"""A name that the lower layers show in a directory: its type, the inode number in the topmost layer that has it, and its
+*places*: positions in the directory's ``lowers``, top first; for a directory all that it merges, otherwise one.
+
+One of a single place is an int, for the same reason as a `RealName`.  Made by `lower_name`, read by the functions that follow.
+"""
+
+
+def lower_name(kind: int, ino: int, places: tuple[int, ...]) -> LowerName:
+    """See `LowerName`."""
+    if len(places) > 1 or places[0] > _PLACE:
+        return MergedName(kind, ino, places)
+    return (ino << _PLACE_BITS | places[0]) << _KIND_BITS | kind
+
+
+def lower_kind(name: LowerName) -> int:
+    """The type."""
+    return name & _KIND if isinstance(name, int) else name.kind
+
+
+def lower_ino(name: LowerName) -> int:
+    """The inode number."""
+    return name >> _PLACE_BITS + _KIND_BITS if isinstance(name, int) else name.ino
+
+
+def lower_places(name: LowerName) -> tuple[int, ...]:
+    """The places."""
+    return (name >> _KIND_BITS & _PLACE,) if isinstance(name, int) else name.places
+
+
+def directory_places(name: LowerName | None) -> tuple[int, ...]:
+    """The places of a directory; none for any other type, and where there is nothing."""
+    return lower_places(name) if name is not None and lower_kind(name) == kinds.DIR else ()
 
 
 def read_names(real: RealDir, pool: FdPool, xattrs: PrivateXattrs) -> dict[bytes, RealName]:
@@ -49,7 +102,7 @@ def read_names(real: RealDir, pool: FdPool, xattrs: PrivateXattrs) -> dict[bytes
     # By the path in /proc and not by the descriptor, because only then scandir gives bytes.
     with os.scandir(b"/proc/self/fd/%d" % fd) as entries:
         for entry in entries:
-            names[entry.name] = RealName(_kind(entry, fd, whiteout_xattrs), entry.inode())
+            names[entry.name] = real_name(_kind(entry, fd, whiteout_xattrs), entry.inode())
     return names
 
 
@@ -81,18 +134,19 @@ def merge(lowers: tuple[RealDir, ...], pool: FdPool, xattrs: PrivateXattrs) -> d
     for place, real in enumerate(lowers):
         names = read_names(real, pool, xattrs)
         hidden = set(dot_whiteouts(names))
-        for name, (kind, ino) in names.items():
+        for name, found in names.items():
             if name in finished or name.startswith(DOT_WHITEOUT):
                 continue
+            kind = kind_in(found)
             above = merged.get(name)
             if kind == kinds.WHT:
                 finished.add(name)
             elif above is None:
-                merged[name] = LowerName(kind, ino, (place,))
+                merged[name] = lower_name(kind, ino_in(found), (place,))
                 if kind != kinds.DIR:
                     finished.add(name)
             elif kind == kinds.DIR:
-                merged[name] = above._replace(places=(*above.places, place))
+                merged[name] = lower_name(kind, lower_ino(above), (*lower_places(above), place))
             else:
                 finished.add(name)
         finished |= hidden

@@ -30,24 +30,27 @@ class ListingOrder:
     def __init__(self, names: Iterable[bytes]) -> None:
         self._generation = 0
         self._lists: dict[int, list[bytes]] = {}
-        self._positions: dict[bytes, int] = {}
+        self._positions: dict[bytes, int] | None = None
         self._begin(list(names))
 
     def _begin(self, names: list[bytes]) -> None:
         self._lists[self._generation] = names
-        self._positions = {name: position for position, name in enumerate(names)}
+        # Of most directories it is never asked where a name stands.
+        self._positions = None
         self._lists.pop((self._generation - _KEPT_GENERATIONS) % _GENERATIONS, None)
 
     def add(self, name: bytes) -> None:
         """``name`` is (again) in the directory."""
         names = self._lists[self._generation]
+        if self._positions is None:
+            self._positions = {known: position for position, known in enumerate(names)}
         if self._positions.setdefault(name, len(names)) == len(names):
             names.append(name)
 
     def compact(self, live: Callable[[], Iterable[bytes]], count: int) -> None:
         """Begin a new generation if it is worth it; ``live`` gives the names there are, about ``count``.  For the start of a
         listing only."""
-        if len(self._positions) > 2 * count + _WORTH_COMPACTING:
+        if len(self._lists[self._generation]) > 2 * count + _WORTH_COMPACTING:
             self._generation = (self._generation + 1) % _GENERATIONS
             self._begin(list(live()))
 

@@ -203,8 +203,8 @@ def redirect_for(inode: Inode, same_parent: bool) -> bytes:
         return name
     names: list[bytes] = [present or name]
     ancestor: Directory | None = parent
-    while ancestor is not None and ancestor.names:
-        part = ancestor.redirect or ancestor.names[0][1]
+    while ancestor is not None and ancestor.parent is not None:
+        part = ancestor.redirect or ancestor.name
         names.append(part.lstrip(b"/"))
         ancestor = None if part.startswith(b"/") else ancestor.parent
     path = b"/" + b"/".join(reversed(names))

@@ -50,8 +50,8 @@ class NodeTable:
             inode = self._nodes[node]
         except KeyError:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE)) from None
-        while inode.successor is not None:
-            inode = inode.successor
+        while inode.rare is not None and inode.rare.successor is not None:
+            inode = inode.rare.successor
         return inode
 
     def get_directory(self, node: int) -> Directory:
@@ -67,12 +67,12 @@ class NodeTable:
 
     def attach(self, inode: Inode, parent: Directory, name: bytes) -> None:
         """``inode`` has (or was found to have) the name ``name``."""
-        inode.names.append((parent, name))
+        inode.add_name(parent, name)
         parent.children[name] = inode
 
     def detach(self, inode: Inode, parent: Directory, name: bytes) -> None:
         """``inode`` has the name ``name`` no more."""
-        inode.names.remove((parent, name))
+        inode.remove_name(parent, name)
         del parent.children[name]
 
     def release(self, inode: Inode | None) -> None:
@@ -83,9 +83,13 @@ class NodeTable:
             # Names of one file may lie in one directory, or in one above another: its ancestors may come by here more than once.
             if inode.nlookup > 0 or inode.node == ROOT_ID or inode.node not in self._nodes:
                 continue
-            if inode.predecessor is not None or (isinstance(inode, Directory) and inode.children):
+            if inode.rare is not None and inode.predecessor is not None:
                 continue
-            waiting += [parent for parent, _ in inode.names]
+            if isinstance(inode, Directory) and inode.children:
+                continue
+            if inode.parent is not None:
+                waiting.append(inode.parent)
+                waiting += [parent for parent, _ in inode.other_names]
             self._drop(inode)
 
     def discard(self, inode: Inode) -> None:
@@ -96,19 +100,23 @@ class NodeTable:
     def _drop(self, inode: Inode) -> None:
         for parent, name in inode.names:
             del parent.children[name]
-        inode.names.clear()
+        inode.remove_names()
         close(inode)
-        if inode.orphan_fd >= 0:
-            os.close(inode.orphan_fd)
-            inode.orphan_fd = -1
-        if inode.copying is not None:
-            inode.copying.abandon()
-            inode.copying = None
         if isinstance(inode, Directory):
             for real in (inode.upper, *inode.lowers):
                 if real is not None and real.parent is not None:
                     close(real)
         del self._nodes[inode.node]
+        if inode.orphan_fd >= 0:
+            os.close(inode.orphan_fd)
+            inode.orphan_fd = -1
+        if inode.rare is not None:
+            self._drop_rare(inode)
+
+    def _drop_rare(self, inode: Inode) -> None:
+        if inode.copying is not None:
+            inode.copying.abandon()
+            inode.copying = None
         if inode.hard_link_ino:
             del self.hard_links[inode.hard_link_ino]
         if inode.links is not None:

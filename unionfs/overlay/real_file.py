@@ -49,7 +49,7 @@ def open_lower_file(tree: Tree, inode: Inode) -> int:
 
 
 def _open_data(tree: Tree, inode: Inode) -> int:
-    if inode.data is None:
+    if inode.rare is None or inode.data is None:
         return open_own(tree, inode, _READ)
     data = find_data(tree, inode)
     return os.open(data.name, _READ, dir_fd=tree.dir_fd(data.place))

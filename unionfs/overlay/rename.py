@@ -16,7 +16,7 @@ from unionfs.overlay import kinds
 from unionfs.overlay.copy_up import CopyUp
 from unionfs.overlay.fd_pool import close
 from unionfs.overlay.inode import Directory, Inode
-from unionfs.overlay.listing import DOT_WHITEOUT, WHITEOUT, RealName
+from unionfs.overlay.listing import DOT_WHITEOUT, WHITEOUT, RealName, kind_in
 from unionfs.overlay.lower_stack import redirect_for
 from unionfs.overlay.metadata_copy import copy_metadata
 from unionfs.overlay.removal import KeptReachable, forget_name
@@ -225,7 +225,7 @@ class Rename:
         assert directory.upper_names is not None
         if directory.upper.has_xattr_whiteouts:
             # Once the directory is opaque these would be listed as files.  They hide nothing.
-            for name in [name for name, real in directory.upper_names.items() if real.kind == kinds.WHT]:
+            for name in [name for name, real in directory.upper_names.items() if kind_in(real) == kinds.WHT]:
                 os.unlink(name, dir_fd=tree.dir_fd(directory.upper))
                 del directory.upper_names[name]
         tree.whiteouts.make_opaque(tree.path(directory))

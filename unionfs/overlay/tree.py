@@ -15,10 +15,20 @@ from unionfs.overlay.data_layers import DataLayers
 from unionfs.overlay.fd_pool import FdPool
 from unionfs.overlay.index import Index, has_index
 from unionfs.overlay.ino_map import InoMap, ShortInoMap
-from unionfs.overlay.inode import Directory, Inode, LowerLinks
+from unionfs.overlay.inode import Directory, Inode, LowerLinks, ctime_mark
 from unionfs.overlay.layer import Layer, RealDir, Stack, layer_label, open_lower, open_upper, open_upper_read_only
 from unionfs.overlay.layer_owners import choose_owners
-from unionfs.overlay.listing import LowerName, RealName, merge, read_names, take_dot_whiteouts
+from unionfs.overlay.listing import (
+    LowerName,
+    RealName,
+    directory_places,
+    kind_in,
+    lower_kind,
+    lower_places,
+    merge,
+    read_names,
+    take_dot_whiteouts,
+)
 from unionfs.overlay.lower_stack import LowerStack
 from unionfs.overlay.metacopy import Metacopies
 from unionfs.overlay.node_table import NodeTable
@@ -183,7 +193,7 @@ class Tree:
         """stat(2) of the real object behind ``inode``."""
         if inode.orphan_fd >= 0:
             return os.fstat(inode.orphan_fd)
-        if inode.fd >= 0 and inode.data is None:
+        if inode.fd >= 0 and (inode.rare is None or inode.data is None):
             return os.fstat(inode.fd)
         if isinstance(inode, Directory):
             real = inode.top
@@ -247,15 +257,17 @@ class Tree:
             self.load(directory)
         above = directory.upper_names.get(name)  # type: ignore[union-attr]
         if above is not None:
-            return None if above.kind == kinds.WHT else above.kind
+            kind = kind_in(above)
+            return None if kind == kinds.WHT else kind
         below = directory.lower_names.get(name)  # type: ignore[union-attr]
-        return None if below is None else below.kind
+        return None if below is None else lower_kind(below)
 
     def names(self, directory: Directory) -> list[bytes]:
         """All names that ``directory`` shows."""
         self.load(directory)
         upper, lower = directory.upper_names or {}, directory.lower_names or {}
-        return [name for name, real in upper.items() if real.kind != kinds.WHT] + [name for name in lower if name not in upper]
+        shown = [name for name, real in upper.items() if kind_in(real) != kinds.WHT]
+        return shown + [name for name in lower if name not in upper]
 
     def has_lower(self, directory: Directory, name: bytes) -> bool:
         """Whether a lower layer would show ``name``, so that a whiteout must hide it when it goes."""
@@ -274,7 +286,7 @@ class Tree:
         if directory.upper_names is None:
             self.load(directory)
         above = directory.upper_names.get(name)  # type: ignore[union-attr]
-        return above is not None and above.kind == kinds.WHT
+        return above is not None and kind_in(above) == kinds.WHT
 
     # -- inodes -----------------------------------------------------------------------------------------------------------
 
@@ -290,10 +302,11 @@ class Tree:
         if above is None:
             if below is None:
                 return None
-            return self._find_lower(directory, name, below.kind, below.places)
-        if above.kind == kinds.WHT:
+            return self._find_lower(directory, name, lower_kind(below), lower_places(below))
+        kind = kind_in(above)
+        if kind == kinds.WHT:
             return None
-        return self._find_upper(directory, name, above, below.places if below and below.kind == kinds.DIR else ())
+        return self._find_upper(directory, name, kind, directory_places(below))
 
     def must_find(self, directory: Directory, name: bytes) -> Inode:
         """The inode ``name`` leads to.  ENOENT where there is none."""
@@ -316,8 +329,7 @@ class Tree:
 
     def _new_lower_inode(self, directory: Directory, name: bytes, kind: int, position: int, st: os.stat_result) -> Inode:
         place = directory.lowers[position]
-        inode = Inode(self.nodes.new_id(), self.inos.shown(st.st_dev, st.st_ino), kind, place, name)
-        inode.lower_ctime_ns = st.st_ctime_ns
+        inode = Inode(self.nodes.new_id(), self.inos.shown(st.st_dev, st.st_ino), kind, place, name, ctime_mark(st))
         self.nodes.add(inode)
         if kind == kinds.REG and self.metacopies.may_be(place):
             self._find_data(inode, directory, name, position)
@@ -353,17 +365,15 @@ class Tree:
         self.nodes.add_lower_links(inode, links)
         return inode, st
 
-    def _find_upper(
-        self, directory: Directory, name: bytes, real: RealName, places: tuple[int, ...]
-    ) -> tuple[Inode, os.stat_result]:
+    def _find_upper(self, directory: Directory, name: bytes, kind: int, places: tuple[int, ...]) -> tuple[Inode, os.stat_result]:
         upper = directory.upper
         assert upper is not None
         st = os.stat(name, dir_fd=self.dir_fd(upper), follow_symlinks=False)
-        if real.kind == kinds.DIR:
+        if kind == kinds.DIR:
             child: Inode = self._find_upper_directory(directory, name, places, st)
         else:
             known = self.nodes.hard_links.get(st.st_ino) if st.st_nlink > 1 else None
-            child = known or self._copied_up_inode(directory, name, real.kind, st)
+            child = known or self._copied_up_inode(directory, name, kind, st)
             if child.orphan_fd >= 0:
                 self.adopt(child, upper, name)
             elif known is None and st.st_nlink > 1:

@@ -22,7 +22,7 @@ from unionfs.linux.rename import RENAME_EXCHANGE, renameat2
 from unionfs.overlay import kinds
 from unionfs.overlay.fd_pool import FdPool
 from unionfs.overlay.layer import RealDir
-from unionfs.overlay.listing import DOT_OPAQUE, DOT_WHITEOUT, WHITEOUT, RealName, dot_whiteouts, kind_of
+from unionfs.overlay.listing import DOT_OPAQUE, DOT_WHITEOUT, WHITEOUT, RealName, dot_whiteouts, kind_in, kind_of
 from unionfs.overlay.options import WhiteoutForm
 from unionfs.overlay.private_xattrs import PrivateXattrs
 from unionfs.overlay.work_dir import WorkDir
@@ -213,21 +213,21 @@ class Whiteouts:
             return
         fd = real.open(self._pool)
         for name, found in names.items():
-            if found.kind != kinds.WHT:
+            if kind_in(found) != kinds.WHT:
                 continue
             if self.form == "wh" or stat.S_ISREG(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
                 self.hide(real, name)
 
     def _adopt_beside(self, real: RealDir, hidden: bytes, names: dict[bytes, RealName]) -> None:
         above = names.get(hidden)
-        if above is None or above.kind == kinds.WHT:
+        if above is None or kind_in(above) == kinds.WHT:
             names[hidden] = WHITEOUT
             if self.form == "wh":
                 return
             if above is None:
                 self.hide(real, hidden)
         fd = real.open(self._pool)
-        if above is not None and above.kind == kinds.DIR:
+        if above is not None and kind_in(above) == kinds.DIR:
             self.make_opaque(b"/proc/self/fd/%d/%s" % (fd, hidden))
         self.remove_beside(fd, hidden)
 
