@@ -33,6 +33,7 @@ from unionfs.filesystem import (
     DirRow,
     Entry,
     ExtendedFlags,
+    Forgettable,
     Opened,
     StaleAttributes,
     StatFs,
@@ -73,7 +74,7 @@ class FakeFilesystem:
 
     def __init__(self, directory: Path | None = None) -> None:
         """``directory`` gets the real files; without it they have no names (memfd_create(2))."""
-        self.notices: list[StaleAttributes] = []
+        self.notices: list[StaleAttributes | Forgettable] = []
         self.writable = True
         self.directory = directory
         self.nodes = {ROOT_ID: FakeNode(ROOT_ID, FIRST_INO, stat.S_IFDIR | 0o755, nlink=2)}

@@ -182,14 +182,22 @@ class StaleName(NamedTuple):
     name: bytes
 
 
+class Forgettable(NamedTuple):
+    """A request to the kernel: forget these nodes if nobody uses them.  What is open, mounted on or somebody's current directory
+    stays.  A transport leaves it out where the kernel has no such message."""
+
+    nodes: list[int]
+
+
 Notice = StaleAttributes | StaleContents | StaleName
 
 
 class Filesystem(Protocol):
     """A filesystem that a transport can serve.  See the module's rules first."""
 
-    notices: list[StaleAttributes]
-    """What the kernel must be told after the reply to the call that put it there.  The transport empties the list."""
+    notices: list[StaleAttributes | Forgettable]
+    """What the kernel must be told after the reply to the call that put it there (after the call itself, if it has none).  The
+    transport empties the list."""
 
     stale: set[int]
     """The nodes whose attributes may change without the kernel being told (see `open`): it may trust those for 0 s."""

@@ -66,6 +66,11 @@ def test_newer_kernel_gets_the_version_we_know() -> None:
     assert negotiate(offer(minor=31), SessionSettings(), True).describe()["protocol"] == "7.31"
 
 
+@pytest.mark.parametrize(("minor", "can_prune"), [(44, False), (45, True), (99, True)])
+def test_kernels_since_7_45_can_be_asked_to_forget(minor: int, can_prune: bool) -> None:
+    assert negotiate(offer(minor=minor), SessionSettings(), True).can_prune is can_prune
+
+
 def test_older_kernel_than_7_31_is_refused() -> None:
     with pytest.raises(SessionError, match=r"FUSE 7\.30.*use Linux 5\.4"):
         negotiate(offer(minor=30), SessionSettings(), True)
@@ -79,4 +84,5 @@ def test_description_is_in_words() -> None:
         "data_path": "cached",
         "max_write": MAX_WRITE,
         "stack_depth": 0,
+        "prune": True,
     }

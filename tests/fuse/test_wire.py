@@ -258,3 +258,7 @@ def test_nodes_of_a_readdirplus_payload_leave_out_rows_without_entry() -> None:
     dot = wire.NO_ENTRY + wire.encode_dirent(DirRow(b".", 1, 4, 1, None))
     row = wire.encode_direntplus(DirRow(b"name", 7, 8, 2, None), 7, ATTR, VALID)
     assert wire.direntplus_nodes(dot + row + row) == [7, 7]
+
+
+def test_prune_lists_the_nodes() -> None:
+    assert wire.encode_prune([7, 1 << 40]) == u32(48, 9) + u64(0) + u32(2, 0) + u64(0) + u64(7, 1 << 40)

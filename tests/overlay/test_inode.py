@@ -27,7 +27,8 @@ def test_number_origin_and_ctime_do_not_touch_each_other(place: RealDir) -> None
 def test_first_name_that_goes_gives_way_to_the_next(place: RealDir) -> None:
     parent = Directory(1, 1, place, ())
     inode = Inode(2, 2, 8, place, b"a")
-    for name in (b"a", b"b", b"c"):
+    inode.parent, inode.name = parent, b"a"
+    for name in (b"b", b"c"):
         inode.add_name(parent, name)
     inode.remove_name(parent, b"a")
     assert (inode.parent, inode.name, inode.names) == (parent, b"b", ((parent, b"b"), (parent, b"c")))

@@ -17,13 +17,14 @@ from typing import Any
 
 import trio
 
-from unionfs.filesystem import Blocking, Filesystem, Notice, StaleAttributes
+from unionfs.filesystem import Blocking, Filesystem, Forgettable, Notice, StaleAttributes
 from unionfs.fuse import wire
 from unionfs.fuse.backing import BackingFiles
 from unionfs.fuse.blocking import BlockingWorks
 from unionfs.fuse.direct_handlers import DirectHandlers, Operation
 from unionfs.fuse.negotiation import MAX_WRITE, Negotiated, negotiate
 from unionfs.fuse.protocol import KERNEL_MINOR_VERSION, KERNEL_VERSION, InitFlag, Opcode
+from unionfs.fuse.pruning import Pruning
 from unionfs.fuse.request_times import Cells, RequestTimes, Times, end, opcode_name
 from unionfs.fuse.session import SessionError, SessionSettings
 from unionfs.fuse.spin import Spin
@@ -80,6 +81,7 @@ class DirectSession:
         self._negotiated: Negotiated | None = None
         self._backing_files: BackingFiles | None = None
         self._handlers: DirectHandlers
+        self._pruning: Pruning
         self._view = memoryview(bytearray(_BUFFER_SIZE))
         self._buffers = [self._view]
 
@@ -95,6 +97,7 @@ class DirectSession:
         """See `unionfs.fuse.session.Session.counters`; with passthrough also ``backing_registered`` and ``backing_refused``."""
         counters = self._times.counts()
         counters |= {"errors": self._times.errors(), "failures": self._failures, "blocking": self._blocked}
+        counters["asked_to_forget"] = self._pruning.asked if self._negotiated is not None else 0
         if self._backing_files is not None:
             counters |= {"backing_registered": self._backing_files.registered, "backing_refused": self._backing_files.refused}
         return counters
@@ -110,7 +113,9 @@ class DirectSession:
         task_status.started()
         try:
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._pruning.run)
                 await self._serve(nursery)
+                self._pruning.close()
         finally:
             if self._cpu_latency is not None:
                 self._cpu_latency.close()
@@ -151,6 +156,7 @@ class DirectSession:
         self._handlers = DirectHandlers(
             self._filesystem, self._settings, negotiated.flags, self._backing_files, self._invalidate_attributes
         )
+        self._pruning = Pruning(self._fd, negotiated.can_prune)
         self._reply_to_init(header, negotiated.encode())
         self._negotiated = negotiated
 
@@ -281,6 +287,8 @@ class DirectSession:
             unanswered(body, header)
         except Exception as error:
             self._note_failure(header, error)
+        if self._filesystem.notices:
+            self._send_notices()
 
     def _answer(self, operation: Operation, header: RequestHeader, body: memoryview) -> Blocking | None:
         """Serve a request from the start, and reply, unless it must wait."""
@@ -367,7 +375,10 @@ class DirectSession:
         # After the reply: that may carry attributes of the same node, which would count as newer.
         notices = self._filesystem.notices
         for notice in notices:
-            self._invalidate_attributes(notice.node)
+            if isinstance(notice, Forgettable):
+                self._pruning.ask(notice)
+            else:
+                self._invalidate_attributes(notice.node)
         notices.clear()
 
     def _invalidate_attributes(self, node: int) -> None:

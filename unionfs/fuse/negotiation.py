@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from unionfs.fuse.protocol import KERNEL_MINOR_VERSION, KERNEL_VERSION, OLDEST_MINOR_VERSION, InitFlag
+from unionfs.fuse.protocol import KERNEL_MINOR_VERSION, KERNEL_VERSION, OLDEST_MINOR_VERSION, PRUNE_MINOR_VERSION, InitFlag
 from unionfs.fuse.session import DataPath, SessionError, SessionSettings
 from unionfs.fuse.wire import InitRequest, encode_init
 
@@ -55,6 +55,8 @@ class Negotiated:
     data_path: Literal["passthrough", "cached"]
     stack_depth: int
     """0 without passthrough."""
+    can_prune: bool
+    """Whether the kernel can be asked to forget nodes."""
 
     def encode(self) -> bytes:
         """The payload of the reply."""
@@ -68,6 +70,7 @@ class Negotiated:
             "data_path": self.data_path,
             "max_write": MAX_WRITE,
             "stack_depth": self.stack_depth,
+            "prune": self.can_prune,
         }
 
 
@@ -90,6 +93,7 @@ def negotiate(offer: InitRequest, settings: SessionSettings, may_register_backin
         max_readahead=offer.max_readahead,
         data_path="passthrough" if passthrough else "cached",
         stack_depth=settings.stack_depth if passthrough else 0,
+        can_prune=offer.minor >= PRUNE_MINOR_VERSION,
     )
 
 

@@ -7,6 +7,8 @@ from enum import IntEnum, IntFlag
 KERNEL_VERSION = 7
 KERNEL_MINOR_VERSION = 45
 """The newest minor version we know.  The one in use is the smaller of ours and the kernel's."""
+PRUNE_MINOR_VERSION = 45
+"""Linux 6.18: the first that knows `NotifyCode.PRUNE`."""
 OLDEST_MINOR_VERSION = 31
 """Linux 5.4.  Older kernels have shorter structures, and neither MAX_PAGES nor CACHE_SYMLINKS nor NO_OPENDIR_SUPPORT."""
 
@@ -132,6 +134,7 @@ class NotifyCode(IntEnum):
 
     INVAL_INODE = 2
     INVAL_ENTRY = 3
+    PRUNE = 9
 
 
 OPEN_KILL_SUIDGID = 1 << 0

@@ -129,6 +129,8 @@ class Pyfuse3Operations(pyfuse3.Operations):
                 self.failures += 1
                 log.exception("forget of %d failed", inode)
         end(cells, time.perf_counter_ns() - began)
+        if self._filesystem.notices:
+            self.notices_waiting.unpark_all()
 
     @_handler
     async def getattr(self, inode: InodeT, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import pyfuse3
 import trio
 
-from unionfs.filesystem import Filesystem, Notice, StaleAttributes, StaleName
+from unionfs.filesystem import Filesystem, Forgettable, Notice, StaleAttributes, StaleName
+from unionfs.fuse.pruning import Pruning
 from unionfs.fuse.pyfuse3_operations import Pyfuse3Operations
 from unionfs.fuse.request_times import Times
 from unionfs.fuse.session import SessionError, SessionSettings
@@ -45,12 +46,14 @@ class Pyfuse3Session:
         self._filesystem = filesystem
         self._initialised = trio.Event()
         self._operations = Pyfuse3Operations(filesystem, settings, self._initialised.set)
+        # libfuse has no such message, but needs not know of one either.  Whether the kernel has it shows when it is sent.
+        self._pruning = Pruning(fd, kernel_id=self._operations.ids.known_id)
         self.negotiated: dict[str, object] = {}
 
     @property
     def counters(self) -> dict[str, int]:
         """See `unionfs.fuse.session.Session`."""
-        return self._operations.counters
+        return {**self._operations.counters, "asked_to_forget": self._pruning.asked}
 
     @property
     def times(self) -> dict[str, Times]:
@@ -89,6 +92,7 @@ class Pyfuse3Session:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._report_start, task_status)
             nursery.start_soon(self._send_notices)
+            nursery.start_soon(self._pruning.run)
             await self._answer_requests()
             nursery.cancel_scope.cancel()
 
@@ -123,7 +127,10 @@ class Pyfuse3Session:
             while not notices:
                 await self._operations.notices_waiting.park()
             for notice in notices:
-                self._notify(self._operations.ids.known_id(notice.node), notice)
+                if isinstance(notice, Forgettable):
+                    self._pruning.ask(notice)
+                else:
+                    self._notify(self._operations.ids.known_id(notice.node), notice)
             notices.clear()
 
     async def tell(self, notices: Sequence[Notice]) -> None:

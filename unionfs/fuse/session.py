@@ -66,12 +66,13 @@ class Session(Protocol):
     def negotiated(self) -> dict[str, object]:
         """What INIT settled; JSON-able, empty before.  Keys: ``transport`` (``direct``, ``pyfuse3``), ``protocol`` (``7.45``),
         ``flags`` (list of words such as ``readdirplus``), ``data_path`` (``passthrough``, ``cached``), ``max_write`` (bytes),
-        ``spin_us``, ``stack_depth`` (0 without passthrough)."""
+        ``spin_us``, ``stack_depth`` (0 without passthrough), ``prune`` (whether the kernel can be asked to forget nodes)."""
 
     @property
     def counters(self) -> dict[str, int]:
         """How many requests of each kind there were (``lookup``, ``read``, …), and besides ``errors`` (answered with an errno),
-        ``failures`` (of those: exceptions that no filesystem may raise) and ``blocking`` (had to wait for work in a thread)."""
+        ``failures`` (of those: exceptions that no filesystem may raise) and ``blocking`` (had to wait for work in a thread), and
+        ``asked_to_forget``: about how many nodes the kernel was asked that (`unionfs.filesystem.Forgettable`)."""
 
     @property
     def times(self) -> dict[str, Times]:

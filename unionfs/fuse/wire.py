@@ -178,6 +178,7 @@ DIRENTPLUS_SIZE = DIRENTPLUS.size
 INIT_OUT = struct.Struct("=IIIIHHIIHHIIH22x")
 INVAL_INODE_OUT = struct.Struct("=Qqq")  # node, offset, length
 INVAL_ENTRY_OUT = struct.Struct("=QII")  # parent, length of the name, flags; then the name and a NUL
+PRUNE_OUT = struct.Struct("=I12x")  # how many nodes; then their ids
 BACKING_MAP = struct.Struct("=iIQ")  # descriptor, flags, padding
 BACKING_ID = struct.Struct("=I")
 NODE_ID = struct.Struct("=Q")
@@ -304,6 +305,12 @@ def encode_notice(notice: Notice) -> bytes:
     # Attributes and ACLs in any case; a negative offset spares the data, 0 and length 0 means all of it.
     payload = INVAL_INODE_OUT.pack(notice.node, -1 if isinstance(notice, StaleAttributes) else 0, 0)
     return REPLY_HEADER.pack(REPLY_HEADER.size + len(payload), NotifyCode.INVAL_INODE, 0) + payload
+
+
+def encode_prune(nodes: Sequence[int]) -> bytes:
+    """The whole message that asks the kernel to forget those of ``nodes`` that nobody uses (since 7.45)."""
+    payload = PRUNE_OUT.pack(len(nodes)) + struct.pack(f"={len(nodes)}Q", *nodes)
+    return REPLY_HEADER.pack(REPLY_HEADER.size + len(payload), NotifyCode.PRUNE, 0) + payload
 
 
 def encode_xattr_names(names: Sequence[bytes]) -> bytes:

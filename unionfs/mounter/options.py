@@ -103,6 +103,7 @@ _SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "data_path": ("data_path", _choice(*DATA_PATHS)),
     "stack_depth": ("stack_depth", _number(int, "filesystems", 1, 2)),
     "spin": ("spin_us", _number(int, "microseconds", 0, 1_000_000)),
+    "max_inodes": ("max_inodes", _number(int, "inodes", 0, 1 << 40)),
     "timeout": ("timeout", _number(float, "seconds", 0, 1e9)),
     "fsync": ("fsync", _fsync),
     "sync": ("fsync", _fsync),  # fuse-overlayfs 2.0's other name for it; without a value it is the switch of mount(8)

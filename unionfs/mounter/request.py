@@ -13,6 +13,9 @@ from unionfs.mounter.errors import OptionError
 from unionfs.mounter.options import Dialect, Options
 from unionfs.overlay.options import Fsync, OwnerOptions, RedirectDir, UseIndex, WhiteoutForm
 
+DEFAULT_MAX_INODES = 500_000
+"""For most trees no bound at all; a daemon that has that many takes about 270 MB."""
+
 
 @dataclass(frozen=True)
 class MountRequest:
@@ -24,7 +27,8 @@ class MountRequest:
     time in microseconds that the direct transport busy-waits for a next request (None: its own choice);
     ``marks_volatile``: with ``fsync`` volatile the work directory is marked, so that no later mount accepts it; ``log`` the file
     for warnings (None: `unionfs.mounter.log.default_log`).  ``fsync``, ``redirect_dir``, ``userxattr``, ``metacopy``, ``index``,
-    ``owners``, ``acl``, ``xattrs``, ``static_nlink``, ``ino32`` and ``whiteout`` are as in `unionfs.overlay.options.Options`.
+    ``owners``, ``acl``, ``xattrs``, ``static_nlink``, ``ino32``, ``max_inodes`` and ``whiteout`` are as in
+    `unionfs.overlay.options.Options`.
     """
 
     mountpoint: Path
@@ -52,6 +56,7 @@ class MountRequest:
     xattrs: bool = True
     static_nlink: bool = False
     ino32: bool = False
+    max_inodes: int = DEFAULT_MAX_INODES
     whiteout: WhiteoutForm = "auto"
     log: Path | None = None
     data: tuple[Path, ...] = ()

@@ -87,6 +87,7 @@ def serve(request: MountRequest, log: Path | None, ready: Callable[[], None]) ->
                 xattrs=checked.xattrs,
                 static_nlink=checked.static_nlink,
                 ino32=checked.ino32,
+                max_inodes=checked.max_inodes,
                 whiteout=checked.whiteout,
             ),
         )

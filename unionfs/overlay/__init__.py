@@ -18,6 +18,7 @@ Layout, from the bottom up:
 ``inode``              inodes and dentries.
 ``data_place``, ``data_layers``, ``metacopy``   files whose metadata and data are in different layers.
 ``node_table``         the inodes the kernel knows, and when they go.
+``inode_bound``        keeping their number in bounds.
 ``incompat``           marks that forbid later mounts.
 ``work_dir``           staging of what is to be installed in the upper layer.
 ``whiteouts``          whiteouts and opaque marks of the upper layer, in the form that it allows.

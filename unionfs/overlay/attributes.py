@@ -18,6 +18,7 @@ from unionfs.filesystem import (
     SET_UID,
     Attr,
     Changes,
+    Forgettable,
 )
 from unionfs.linux.statx import birth_time
 from unionfs.linux.times import NOW, set_times
@@ -25,7 +26,7 @@ from unionfs.overlay import kinds, ownership
 from unionfs.overlay.contents import Contents
 from unionfs.overlay.copy_up import CopyUp
 from unionfs.overlay.id_map import ACL_PREFIX
-from unionfs.overlay.inode import Directory, Inode
+from unionfs.overlay.inode import INO_SHIFT, Directory, Inode
 from unionfs.overlay.tree import Tree
 
 _SECOND = 10**9
@@ -62,7 +63,7 @@ def attr_of(tree: Tree, inode: Inode, st: os.stat_result) -> Attr:
     return new_tuple(
         Attr,
         (
-            inode.ino,
+            inode.packed >> INO_SHIFT,
             st.st_size,
             st.st_blocks if inode.rare is None or inode.rare.data is None else inode.rare.data.blocks,
             atime // _SECOND,
@@ -114,7 +115,7 @@ class Attributes:
         """The reply has the attributes; a notice after it would make the kernel ask for them."""
         notices = self._tree.notices
         if notices:
-            notices[:] = [notice for notice in notices if notice.node != node]
+            notices[:] = [notice for notice in notices if isinstance(notice, Forgettable) or notice.node != node]
 
     def birth_time(self, inode: Inode) -> int | None:
         """See `unionfs.filesystem.Filesystem.birth_time`."""

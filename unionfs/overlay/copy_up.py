@@ -15,7 +15,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
-from unionfs.filesystem import Blocking, StaleAttributes
+from unionfs.filesystem import Blocking, Forgettable, StaleAttributes
 from unionfs.overlay import kinds
 from unionfs.overlay.data_copy import DataCopy, InPlaceCopy, Reflinks, Settling, StagedWork
 from unionfs.overlay.data_place import DataPlace
@@ -36,7 +36,7 @@ _QUICK = 128 << 10
 class CopyUp:
     """Copies objects of one union up."""
 
-    def __init__(self, tree: Tree, notices: list[StaleAttributes], fsync: Fsync, metacopy: bool) -> None:
+    def __init__(self, tree: Tree, notices: list[StaleAttributes | Forgettable], fsync: Fsync, metacopy: bool) -> None:
         """``notices``: see `unionfs.filesystem.Filesystem`.  ``fsync``: what is made durable before it is installed.
         ``metacopy``: leave the data of a regular file where it is as long as only its metadata changes."""
         self._tree = tree

@@ -19,8 +19,8 @@ _CTIME_BITS = 27
 _CTIME_MARK = (1 << _CTIME_BITS) - 1
 _LARGEST_PRIME = (1 << _CTIME_BITS) - 39  # not a power of two: the low bits of a ctime may always be the same
 _HAS_ORIGIN = 1 << _CTIME_BITS
-_INO_SHIFT = _CTIME_BITS + 1
-_BELOW_INO = (1 << _INO_SHIFT) - 1
+INO_SHIFT = _CTIME_BITS + 1
+_BELOW_INO = (1 << INO_SHIFT) - 1
 
 
 class LowerLinks:
@@ -96,11 +96,11 @@ class Inode:
         orphan_fd: an O_PATH descriptor of a real object of the upper layer that has no name we know; -1 otherwise.
         fd, fd_writable, recent: the descriptor for reading and writing, see `unionfs.overlay.fd_pool`.
         pins: how many passthrough opens the kernel has of the real file.
+        packed: ``ino`` (above INO_SHIFT), ``has_origin`` and ``lower_ctime`` in one int.
         rare: the fields below; None: all have their defaults.
     """
 
     __slots__ = (
-        "_packed",
         "fd",
         "fd_writable",
         "kind",
@@ -108,6 +108,7 @@ class Inode:
         "nlookup",
         "node",
         "orphan_fd",
+        "packed",
         "parent",
         "pins",
         "place",
@@ -148,34 +149,34 @@ class Inode:
         self.pins = 0
         self.rare: _Rare | None = None
         # An int takes 32 bytes up to 60 bits, a slot 8.
-        self._packed = ino << _INO_SHIFT | lower_ctime
+        self.packed = ino << INO_SHIFT | lower_ctime
 
     @property
     def ino(self) -> int:
         """Inode number shown to users; the same before and after copy-up."""
-        return self._packed >> _INO_SHIFT
+        return self.packed >> INO_SHIFT
 
     @ino.setter
     def ino(self, ino: int) -> None:
-        self._packed = ino << _INO_SHIFT | self._packed & _BELOW_INO
+        self.packed = ino << INO_SHIFT | self.packed & _BELOW_INO
 
     @property
     def has_origin(self) -> bool:
         """Whether the upper object has the attribute ``origin``."""
-        return self._packed & _HAS_ORIGIN != 0
+        return self.packed & _HAS_ORIGIN != 0
 
     @has_origin.setter
     def has_origin(self, has: bool) -> None:
-        self._packed = self._packed & ~_HAS_ORIGIN | (_HAS_ORIGIN if has else 0)
+        self.packed = self.packed & ~_HAS_ORIGIN | (_HAS_ORIGIN if has else 0)
 
     @property
     def lower_ctime(self) -> int:
         """The `ctime_mark` of a lower object when it was found: tells whether somebody changed it underneath."""
-        return self._packed & _CTIME_MARK
+        return self.packed & _CTIME_MARK
 
     @lower_ctime.setter
     def lower_ctime(self, mark: int) -> None:
-        self._packed = self._packed & ~_CTIME_MARK | mark
+        self.packed = self.packed & ~_CTIME_MARK | mark
 
     @property
     def names(self) -> tuple[tuple[Directory, bytes], ...]:
@@ -186,11 +187,8 @@ class Inode:
         return (dentry,) if self.rare is None else (dentry, *self.rare.other_names)
 
     def add_name(self, parent: Directory, name: bytes) -> None:
-        """It has one more dentry."""
-        if self.parent is None:
-            self.parent, self.name = parent, name
-        else:
-            self.other_names = (*self.other_names, (parent, name))
+        """It has one more dentry than its first."""
+        self.other_names = (*self.other_names, (parent, name))
 
     def remove_name(self, parent: Directory, name: bytes) -> None:
         """It has this dentry no more."""

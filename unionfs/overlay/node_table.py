@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 
 from unionfs.filesystem import ROOT_ID
 from unionfs.overlay.fd_pool import close
@@ -19,6 +21,9 @@ class NodeTable:
     """
 
     def __init__(self) -> None:
+        self.ceiling, self.floor = sys.maxsize, 0
+        """`on_crossing` is called when there are more inodes than the ceiling, or no more than the floor."""
+        self.on_crossing: Callable[[], None] = lambda: None
         self._nodes: dict[int, Inode] = {}
         self._next = ROOT_ID
         self.stale: set[int] = set()
@@ -43,6 +48,17 @@ class NodeTable:
     def add(self, inode: Inode) -> None:
         """Make ``inode`` known by its node id."""
         self._nodes[inode.node] = inode
+        if len(self._nodes) > self.ceiling:
+            self.on_crossing()
+
+    def rotate(self, most: int) -> Iterator[Inode]:
+        """Up to ``most`` inodes from the start of the table; each one taken from the iterator moves to its end.  So those known
+        for longest come first, and each has its turn."""
+        nodes = self._nodes
+        for node in list(itertools.islice(nodes, most)):
+            inode = nodes.pop(node)
+            nodes[node] = inode
+            yield inode
 
     def get(self, node: int) -> Inode:
         """The inode of a node id, or, if a copy-up left that behind, its successor.  ESTALE for one that was forgotten."""
@@ -67,7 +83,10 @@ class NodeTable:
 
     def attach(self, inode: Inode, parent: Directory, name: bytes) -> None:
         """``inode`` has (or was found to have) the name ``name``."""
-        inode.add_name(parent, name)
+        if inode.parent is None:
+            inode.parent, inode.name = parent, name
+        else:
+            inode.add_name(parent, name)
         parent.children[name] = inode
 
     def detach(self, inode: Inode, parent: Directory, name: bytes) -> None:
@@ -107,6 +126,8 @@ class NodeTable:
                 if real is not None and real.parent is not None:
                     close(real)
         del self._nodes[inode.node]
+        if len(self._nodes) <= self.floor:
+            self.on_crossing()
         if inode.orphan_fd >= 0:
             os.close(inode.orphan_fd)
             inode.orphan_fd = -1

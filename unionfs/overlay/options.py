@@ -61,6 +61,7 @@ class Options:
         xattrs: false (``noxattrs``): users see no extended attributes and set none.
         static_nlink: all directories have one link, whatever their filesystem counts.
         ino32: inode numbers fit in 32 bits.
+        max_inodes: how many inodes may be known before the kernel is asked to forget some; 0: any number.
         whiteout: the form of whiteouts, see `unionfs.overlay.whiteouts`; ``auto``: the best one that the upper allows.
     """
 
@@ -74,6 +75,7 @@ class Options:
     xattrs: bool = True
     static_nlink: bool = False
     ino32: bool = False
+    max_inodes: int = 0
     whiteout: WhiteoutForm = "auto"
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ import logging
 import os
 from dataclasses import replace
 
-from unionfs.filesystem import StaleAttributes
+from unionfs.filesystem import Forgettable, StaleAttributes
 from unionfs.linux.statfs import TMPFS_MAGIC, filesystem_type
 from unionfs.overlay import kinds
 from unionfs.overlay.data_layers import DataLayers
@@ -48,7 +48,7 @@ class Tree:
         self.pool = FdPool(pool_limit)
         self.xattrs = PrivateXattrs(options.userxattr)
         self.nodes = NodeTable()
-        self.notices: list[StaleAttributes] = []
+        self.notices: list[StaleAttributes | Forgettable] = []
         """See `unionfs.filesystem.Filesystem`."""
         self.lowers: list[Layer] = []
         self.data_only: list[Layer] = []

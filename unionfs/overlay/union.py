@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from unionfs.filesystem import Attr, Caller, Changes, DirRow, Entry, ExtendedFlags, Opened, StaleAttributes, StatFs
+from unionfs.filesystem import Attr, Caller, Changes, DirRow, Entry, ExtendedFlags, Forgettable, Opened, StaleAttributes, StatFs
 from unionfs.overlay.attributes import Attributes, attr_of, new_tuple
 from unionfs.overlay.contents import Contents
 from unionfs.overlay.copy_up import CopyUp
@@ -16,6 +16,7 @@ from unionfs.overlay.directory_listing import DirectoryListing
 from unionfs.overlay.explain import Explain
 from unionfs.overlay.id_map import ACL_PREFIX
 from unionfs.overlay.inode import Inode
+from unionfs.overlay.inode_bound import InodeBound
 from unionfs.overlay.inode_flags import InodeFlags
 from unionfs.overlay.layer import Layer, Stack
 from unionfs.overlay.layers_change import LayersChange, Underneath
@@ -49,9 +50,10 @@ class Union:
         self.has_acl = options.acl and options.xattrs and not tree.has_overrides
         """Whether the kernel is to heed access control lists.  Not where the real permissions do not count: an ACL is part of
         those."""
-        self.notices: list[StaleAttributes] = tree.notices
+        self.notices: list[StaleAttributes | Forgettable] = tree.notices
         options = tree.possible(options)
         self._nodes = tree.nodes
+        self._bound = InodeBound(tree.nodes, tree.notices, options.max_inodes)
         self.stale = tree.nodes.stale
         # In memory there is nothing to wait for, and a change of threads costs more than most requests.
         fsync = options.fsync if tree.upper_is_durable else "volatile"
@@ -264,6 +266,7 @@ class Union:
         tree = self._tree
         return {
             "inodes": len(tree.nodes),
+            "inodes_limit": self._bound.limit,
             "open_files": len(tree.pool),
             "open_files_limit": tree.pool.limit,
             "layers": len(tree.lowers) + len(tree.data_only) + (tree.upper is not None),
