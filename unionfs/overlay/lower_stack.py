@@ -76,7 +76,7 @@ class LowerStack:
     def _redirect(self, real: RealDir) -> bytes:
         if not self._follow:
             return b""
-        value = self._xattrs.redirect(b"/proc/self/fd/%d/." % real.open(self._pool))
+        value = self._xattrs.redirect_of(real.open(self._pool))
         if value:
             check_redirect(value)
         return value

@@ -1,4 +1,4 @@
-"""Lookups in unions of many layers.  Names and directories are the same whatever the number of layers."""
+"""Lookups in unions of many layers.  Names and directories are the same whatever their number."""
 
 from __future__ import annotations
 
@@ -44,9 +44,29 @@ class _ManyLayers:
         directories = corpora.scaled(_DIRECTORIES)
         return [f"directory-{number % directories}/file-{number}" for number in range(corpora.scaled(_NAMES))]
 
+    def _unknown_names(self, place: Place) -> list[str]:
+        """One for each directory."""
+        return [f"{place.merged}/directory-{number}/absent" for number in range(place.corpora.scaled(_DIRECTORIES))]
+
     def prepare(self, place: Place) -> None:
         self._paths = [f"{place.merged}/{name}" for name in self._names(place.corpora)]
         self._found = 0
+        # What a union does when it first looks into a directory is measured by `First`.
+        count_absent(self._unknown_names(place))
+
+
+class First(_ManyLayers):
+    """The first look into each directory."""
+
+    def prepare(self, place: Place) -> None:
+        self._paths = self._unknown_names(place)
+        self._found = 0
+
+    def run(self, place: Place) -> None:  # noqa: ARG002
+        self._found = count_absent(self._paths)
+
+    def check(self, place: Place) -> None:
+        expect("names that are not there", self._found, place.corpora.scaled(_DIRECTORIES))
 
 
 class Known(_ManyLayers):
@@ -71,6 +91,7 @@ class Unknown(_ManyLayers):
 
 
 WORKLOADS: tuple[Workload, ...] = (
+    *(First("layers-first", "look into 10 directories", count) for count in LAYERS),
     *(Known("layers-known", "look up 2,000 names", count) for count in LAYERS),
     *(Unknown("layers-absent", "look up 2,000 names that are not there", count) for count in LAYERS),
 )
