@@ -62,6 +62,15 @@ def write_file(path: Path, blocks: Iterator[bytes]) -> None:
         os.close(fd)
 
 
+def read_at(path: Path, offset: int, size: int) -> bytes:
+    """Up to ``size`` bytes of a file from ``offset`` on."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return os.pread(fd, size, offset)
+    finally:
+        os.close(fd)
+
+
 def write_small_files(root: Path, sizes: dict[str, int], seed: int) -> None:
     """Files below ``root`` (made if missing): path relative to it -> size in bytes.  Contents differ."""
     source = random.Random(seed)  # noqa: S311

@@ -156,7 +156,10 @@ class DirectHandlers:
 
     def _finish_entry(self, _header: RequestHeader, _body: memoryview, entry: Entry) -> bytes:
         node, attr = entry
-        return wire.encode_entry(node, attr, self._stale_entry_valid if node in self._stale else self._entry_valid)
+        return wire.encode_entry(node, attr, self._entry_validity_of(node))
+
+    def _entry_validity_of(self, node: int) -> wire.EntryValidity:
+        return self._stale_entry_valid if node in self._stale else self._entry_valid
 
     def _validity_of(self, node: int) -> wire.Validity:
         return self._attr_not_valid if node in self._stale else self._attr_valid
@@ -383,7 +386,7 @@ class DirectHandlers:
         if row.entry is None or not row.entry.node:
             return wire.NO_ENTRY + wire.encode_dirent(row)
         node, attr = row.entry
-        return wire.encode_direntplus(row, node, attr, self._stale_entry_valid if node in self._stale else self._entry_valid)
+        return wire.encode_direntplus(row, node, attr, self._entry_validity_of(node))
 
     # -- extended attributes ------------------------------------------------------------------------------------------
 

@@ -180,11 +180,12 @@ class DirectSession:
                 self._catch_up(nursery)
                 return
             header = wire.REQUEST_HEADER.unpack_from(self._view)
+            body = self._view[wire.REQUEST_HEADER.size : received]
             if header[1] in _UNAWAITED and header[0] == received and len(self._put_off) < _MOST_PUT_OFF:
-                self._put_off.append((header, bytes(self._view[wire.REQUEST_HEADER.size : received]), self._began))
+                self._put_off.append((header, bytes(body), self._began))
                 now = clock()
             else:
-                cells = self._handle(header, self._view[wire.REQUEST_HEADER.size : received], nursery, self._began)
+                cells = self._handle(header, body, nursery, self._began)
                 # The next request begins where this one ends: reading the clock once is enough while they come without a pause.
                 now = clock()
                 if cells is not None:

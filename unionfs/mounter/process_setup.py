@@ -1,4 +1,4 @@
-"""What a process must be like to serve a mount for long, and what it takes up."""
+"""What a process must be like to serve a mount for long."""
 
 from __future__ import annotations
 
@@ -38,14 +38,3 @@ def detach_from_terminal() -> None:
     for stream in (0, 1, 2):
         os.dup2(null, stream)
     os.close(null)
-
-
-def process_figures() -> dict[str, float]:
-    """What this process has taken: ``cpu_seconds`` (user and system), ``resident_bytes``, ``open_files``."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    resident_pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return {
-        "cpu_seconds": round(used.ru_utime + used.ru_stime, 6),
-        "resident_bytes": resident_pages * resource.getpagesize(),
-        "open_files": len(os.listdir("/proc/self/fd")) - 1,  # without the one that lists them
-    }

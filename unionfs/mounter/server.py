@@ -25,7 +25,8 @@ from unionfs.mounter.checks import check
 from unionfs.mounter.errors import DaemonError
 from unionfs.mounter.live_layers import LiveLayers
 from unionfs.mounter.locks import locked
-from unionfs.mounter.process_setup import process_figures, tune_garbage_collector
+from unionfs.mounter.process_figures import process_figures
+from unionfs.mounter.process_setup import tune_garbage_collector
 from unionfs.mounter.registry import Record, Registration, device_of, mount_namespace
 from unionfs.mounter.request import MountRequest
 from unionfs.mounter.stacking import stack_depth

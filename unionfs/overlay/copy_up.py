@@ -15,7 +15,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
-from unionfs.filesystem import Blocking, Forgettable, StaleAttributes
+from unionfs.filesystem import Blocking, StaleAttributes
 from unionfs.overlay import kinds
 from unionfs.overlay.data_copy import DataCopy, InPlaceCopy, Reflinks, Settling, StagedWork
 from unionfs.overlay.data_place import DataPlace
@@ -36,11 +36,10 @@ _QUICK = 128 << 10
 class CopyUp:
     """Copies objects of one union up."""
 
-    def __init__(self, tree: Tree, notices: list[StaleAttributes | Forgettable], fsync: Fsync, metacopy: bool) -> None:
-        """``notices``: see `unionfs.filesystem.Filesystem`.  ``fsync``: what is made durable before it is installed.
-        ``metacopy``: leave the data of a regular file where it is as long as only its metadata changes."""
+    def __init__(self, tree: Tree, fsync: Fsync, metacopy: bool) -> None:
+        """``fsync``: what is made durable before it is installed.  ``metacopy``: leave the data of a regular file where it is as
+        long as only its metadata changes."""
         self._tree = tree
-        self._notices = notices
         self._sync = fsync != "volatile"
         self._is_strict = fsync == "strict"
         self._metacopy = metacopy
@@ -307,7 +306,7 @@ class CopyUp:
         except OSError:
             os.close(fd)
             raise
-        self._notices.append(StaleAttributes(inode.node))
+        self._tree.notices.append(StaleAttributes(inode.node))
         self.count += 1
         moved = self._succeed(inode) if inode.pins else inode
         close(moved)
@@ -375,7 +374,7 @@ class CopyUp:
         It is not told that ctime and size of the real parent change too: for the user nothing has changed there, and the kernel
         would ask for the parent's permissions anew before the next change in it, once for each file of a ``chmod -R``.
         """
-        self._notices.append(StaleAttributes(inode.node))
+        self._tree.notices.append(StaleAttributes(inode.node))
 
     def _install(self, upper: RealDir, install: Callable[[int], None]) -> None:
         """Run ``install`` on the descriptor of ``upper`` and give that its times back: for the user nothing has changed in it."""
@@ -430,7 +429,7 @@ class CopyUp:
             tree.nodes.add_hard_link(successor, stale.hard_link_ino)
             stale.hard_link_ino = 0
         tree.nodes.succeed(stale, successor)
-        self._notices.append(StaleAttributes(stale.node))
+        self._tree.notices.append(StaleAttributes(stale.node))
         return successor
 
 

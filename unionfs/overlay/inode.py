@@ -212,6 +212,11 @@ class Inode:
         return self.place.layer.is_upper or self.orphan_fd >= 0
 
     @property
+    def has_own_fd(self) -> bool:
+        """Whether ``fd`` is open, and that of the real object itself: that of a metadata-only copy is of where its data is."""
+        return self.fd >= 0 and (self.rare is None or self.rare.data is None)
+
+    @property
     def is_indexed(self) -> bool:
         """Whether the index has it, so that its names come and go without its place."""
         return self.rare is not None and self.rare.links is not None and bool(self.rare.links.entry)

@@ -134,7 +134,7 @@ class KeptReachable:
             other_parent, inode.place_name = others[0]
             assert other_parent.upper is not None
             inode.place = other_parent.upper
-        elif inode.fd >= 0 and inode.data is None:
+        elif inode.has_own_fd:
             # What it is read and written by does as well, and is there.
             inode.orphan_fd, inode.fd = inode.fd, -1
             self._took_fd = True

@@ -193,7 +193,7 @@ class Tree:
         """stat(2) of the real object behind ``inode``."""
         if inode.orphan_fd >= 0:
             return os.fstat(inode.orphan_fd)
-        if inode.fd >= 0 and (inode.rare is None or inode.data is None):
+        if inode.has_own_fd:
             return os.fstat(inode.fd)
         if isinstance(inode, Directory):
             real = inode.top
@@ -221,7 +221,7 @@ class Tree:
     def target(self, inode: Inode) -> tuple[int | bytes, bool]:
         """The real object behind ``inode`` for calls of `os` that take a descriptor or a path: an open one, or else `path`; and
         whether they are to follow links."""
-        if inode.fd >= 0 and inode.data is None:
+        if inode.has_own_fd:
             return inode.fd, True
         return self.path(inode), inode.orphan_fd >= 0
 

@@ -57,7 +57,7 @@ class Union:
         self.stale = tree.nodes.stale
         # In memory there is nothing to wait for, and a change of threads costs more than most requests.
         fsync = options.fsync if tree.upper_is_durable else "volatile"
-        self._copy_up = CopyUp(tree, self.notices, fsync, options.metacopy)
+        self._copy_up = CopyUp(tree, fsync, options.metacopy)
         self._contents = Contents(tree, self._copy_up, fsync != "volatile")
         self._attributes = Attributes(tree, self._copy_up, self._contents, options.xattrs)
         self._flags = InodeFlags(tree, self._copy_up)

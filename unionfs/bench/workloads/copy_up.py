@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from unionfs.bench.corpora import random_blocks, write_file
+from unionfs.bench.corpora import random_blocks, read_at, write_file
 from unionfs.bench.workload import Corpora, Place, Workload, expect
 from unionfs.bench.workloads import small_tree
 
@@ -83,15 +83,9 @@ class BigFile:
         _expect_appended(place.merged / "huge", size)
         (lower,) = self.layers(place.corpora)
         for offset in (0, size // 2):
-            expect(f"the byte at {offset} is right", _byte(place.merged / "huge", offset), _byte(lower / "huge", offset))
-
-
-def _byte(path: Path, offset: int) -> bytes:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        return os.pread(fd, 1, offset)
-    finally:
-        os.close(fd)
+            expect(
+                f"the byte at {offset} is right", read_at(place.merged / "huge", offset, 1), read_at(lower / "huge", offset, 1)
+            )
 
 
 WORKLOADS: tuple[Workload, ...] = (SmallFiles(), BigFile())

@@ -6,7 +6,7 @@ import os
 import random
 from pathlib import Path
 
-from unionfs.bench.corpora import BLOCK, empty_layer, random_blocks, write_file
+from unionfs.bench.corpora import BLOCK, empty_layer, random_blocks, read_at, write_file
 from unionfs.bench.workload import Corpora, Place, Workload, expect
 
 _SIZE = 256 << 20
@@ -152,11 +152,7 @@ class RandomWrite:
 
 
 def _page_at(path: Path, offset: int) -> bytes:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        return os.pread(fd, _PAGE, offset)
-    finally:
-        os.close(fd)
+    return read_at(path, offset, _PAGE)
 
 
 WORKLOADS: tuple[Workload, ...] = (SequentialRead(), RandomRead(), SequentialWrite(), RandomWrite())
