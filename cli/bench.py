@@ -103,12 +103,13 @@ def bench(
 
 
 def _print_list() -> None:
-    from unionfs.bench.daemon_figures import NAME
+    from unionfs.bench.runner import FIGURES
     from unionfs.bench.systems import SYSTEMS
     from unionfs.bench.workloads import ALL
 
     rows = [(workload.name, workload.group, workload.title) for workload in ALL]
-    print_table(["workload", "group", "what is done"], [*rows, (NAME, "daemon", "memory, idle CPU time")])
+    rows += [(name, "figures", what) for name, what in FIGURES.items()]
+    print_table(["workload", "group", "what is done"], rows)
     click.echo()
     print_table(["system", "what it is"], [(system.name, system.title) for system in SYSTEMS])
 
@@ -118,11 +119,11 @@ def _plan(only: list[str] | None, systems: list[str] | None, quick: bool, rounds
     from unionfs.bench.selection import UnknownNameError, select_systems, select_workloads
 
     try:
-        workloads, daemons = select_workloads(only)
+        workloads, figures = select_workloads(only)
         chosen = select_systems(systems)
     except UnknownNameError as error:
         raise click.UsageError(str(error)) from error
-    return Plan(workloads, chosen, rounds or (1 if quick else _ROUNDS), limit, daemons, _QUICK_IDLE if quick else _IDLE)
+    return Plan(workloads, chosen, rounds or (1 if quick else _ROUNDS), limit, figures, _QUICK_IDLE if quick else _IDLE)
 
 
 def _measure(plan: Plan, directory: Path | None, scale: float) -> tuple[Report, str]:

@@ -116,12 +116,14 @@ def test_list_names_workloads_and_systems(capsys: pytest.CaptureFixture[str]) ->
         unionfs(["bench", "--list"], prog_name="unionfs")
     assert ended.value.code == 0
     words = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line}
-    assert {"walk-cold", "copy-up-big", "daemon", "kernel", "direct-cached"} <= words
+    assert {"walk-cold", "copy-up-big", "daemon", "copy-up-latency", "kernel", "direct-cached"} <= words
 
 
 def test_patterns_match_as_for_file_names() -> None:
     from unionfs.bench.selection import select_workloads
 
-    workloads, daemons = select_workloads(["walk-*", "unlink"])
-    assert ([workload.name for workload in workloads], daemons) == (["walk-cold", "walk-warm", "unlink"], False)
-    assert select_workloads(["daemon"]) == ([], True)
+    workloads, figures = select_workloads(["walk-*", "unlink"])
+    assert ([workload.name for workload in workloads], figures) == (["walk-cold", "walk-warm", "unlink"], [])
+    assert select_workloads(["daemon"]) == ([], ["daemon"])
+    workloads, figures = select_workloads(["copy-up-*"])
+    assert ([workload.name for workload in workloads], figures) == (["copy-up-small", "copy-up-big"], ["copy-up-latency"])

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tests.bench.made_up import report
+from unionfs.bench.copy_up_latency import CopyUpLatency, Latency
 from unionfs.bench.daemon_figures import DaemonFigures
 from unionfs.bench.report import Report
 from unionfs.bench.tables import Table, milliseconds, ratio, tables
@@ -85,6 +86,23 @@ def test_figures_of_daemons_are_shown() -> None:
     assert figures.notes == ["pyfuse3: failed: the daemon has ended"]
 
 
+def test_latency_is_the_median_of_the_rounds_and_the_longest_of_all() -> None:
+    made = report({"create": {"kernel": [1], "direct": [1], "pyfuse3": [1]}})
+    made.results.latencies += [
+        CopyUpLatency("kernel", 0, Latency(0.001, 0.002, 0.003, 100, 1.0)),
+        CopyUpLatency("direct", 0, Latency(0.001, 0.02, 0.03, 100, 1.0)),
+        CopyUpLatency("direct", 1, Latency(0.005, 0.06, 0.07, 200, 3.0)),
+        CopyUpLatency("direct", 2, Latency(0.003, 0.05, 0.09, 400, 2.0)),
+        CopyUpLatency("pyfuse3", 0, Latency(0.001, 0.02, 0.03, 100, 1.0)),
+        CopyUpLatency("pyfuse3", 1, failure="Input/output error"),
+    ]
+    assert made.latencies()["direct"] == Latency(0.003, 0.05, 0.09, 700, 2.0)
+    figures = tables(made)[2]
+    assert list(figures.columns) == ["", "kernel", "direct"]
+    assert [row[1:] for row in figures.rows] == [["2.00", "50.0"], ["3.00", "90.0"]]
+    assert figures.notes == ["copy-up-latency: failed on pyfuse3: Input/output error"]
+
+
 def test_three_digits_are_shown() -> None:
     assert [milliseconds(value) for value in (1.2345, 0.1, 0.09996, 0.01234, 0.009996, 0.00123, 0.000_001)] == [
         "1,234",
@@ -113,10 +131,14 @@ def test_markdown_is_a_table() -> None:
 def test_json_has_every_measurement() -> None:
     made = report({"create": {"kernel": [1, 2, 4], "direct": [2, 4, 6]}})
     made.results.daemons["direct"] = DaemonFigures(failure="gone")
+    made.results.latencies.append(CopyUpLatency("direct", 0, Latency(0.001, 0.002, 0.003, 100, 1.0)))
     document = json.loads(json.dumps(made.as_json({"kernel": "6.18"}, {"rounds": 3})))
     assert [entry["seconds"] for entry in document["measurements"]] == [1, 2, 4, 2, 4, 6]
     assert document["workloads"][0]["median_seconds"] == {"kernel": 2, "direct": 4}
     assert document["workloads"][0]["ratios"] == {"kernel": 1, "direct": 2}
     assert document["geometric_means"] == {"kernel": {"kernel": 1, "direct": 2}, "fuse-overlayfs": {}}
     assert document["daemons"]["direct"]["failure"] == "gone"
+    latency = {"median_seconds": 0.001, "p99_seconds": 0.002, "longest_seconds": 0.003, "requests": 100, "copy_up_seconds": 1}
+    assert document["copy_up_latency"] == {"direct": latency}
+    assert document["copy_up_latency_measurements"] == [{"system": "direct", "round": 0, "latency": latency, "failure": None}]
     assert (document["environment"], document["options"]) == ({"kernel": "6.18"}, {"rounds": 3})

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unionfs.bench.copy_up_latency import Latency, over_rounds
 from unionfs.bench.runner import Results
 from unionfs.bench.systems import OTHER, PLAIN, REFERENCE, System
 from unionfs.bench.workload import Workload
@@ -66,6 +67,14 @@ class Report:
                 times.setdefault(measurement.layers, {}).setdefault(measurement.system, []).append(measurement.mount_seconds)
         return {count: _medians(by_system) for count, by_system in sorted(times.items())}
 
+    def latencies(self) -> dict[str, Latency]:
+        """Latencies during a copy-up, by system, of those that could be measured in all rounds."""
+        rounds: dict[str, list[Latency]] = {}
+        for found in self.results.latencies:
+            if found.latency is not None and not self.results.latency_failed(found.system):
+                rounds.setdefault(found.system, []).append(found.latency)
+        return {system: over_rounds(latencies) for system, latencies in rounds.items()}
+
     def as_json(self, environment: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
         """All that is known, each measurement included.  Seconds and bytes; ``ratios`` are to the kernel's OverlayFS."""
         return {
@@ -77,9 +86,11 @@ class Report:
             "geometric_means": {base: self.means(base) for base in (REFERENCE, OTHER)},
             "common_workloads": [row.name for row in self.common_rows()],
             "mount_seconds": {str(count): times for count, times in self.mount_times().items()},
+            "copy_up_latency": {system: dataclasses.asdict(latency) for system, latency in self.latencies().items()},
             "daemons": {name: dataclasses.asdict(figures) for name, figures in self.results.daemons.items()},
             "not_measured": self.results.not_measured,
             "measurements": [dataclasses.asdict(measurement) for measurement in self.results.measurements],
+            "copy_up_latency_measurements": [dataclasses.asdict(latency) for latency in self.results.latencies],
         }
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from unionfs.bench.daemon_figures import NAME as DAEMON
 from unionfs.bench.errors import BenchError
+from unionfs.bench.runner import FIGURES
 from unionfs.bench.systems import SYSTEMS, System
 from unionfs.bench.workload import Workload
 from unionfs.bench.workloads import ALL
@@ -16,15 +16,15 @@ class UnknownNameError(BenchError):
     """There is no workload, or no system, of that name."""
 
 
-def select_workloads(patterns: Sequence[str] | None) -> tuple[list[Workload], bool]:
-    """The workloads that match one of ``patterns`` (as file names do), in the order of the table, and whether the figures of the
-    daemons are among what was asked for.  None: all.
+def select_workloads(patterns: Sequence[str] | None) -> tuple[list[Workload], list[str]]:
+    """The workloads that match one of ``patterns`` (as file names do), in the order of the table, and the names of the `FIGURES`
+    that do.  None: all.
 
     Raises:
         UnknownNameError: A pattern matches nothing.
     """
-    names = _matching(patterns, [*(workload.name for workload in ALL), DAEMON], "workload")
-    return [workload for workload in ALL if workload.name in names], DAEMON in names
+    names = _matching(patterns, [*(workload.name for workload in ALL), *FIGURES], "workload")
+    return [workload for workload in ALL if workload.name in names], [name for name in FIGURES if name in names]
 
 
 def select_systems(patterns: Sequence[str] | None) -> list[System]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from unionfs.bench.copy_up_latency import NAME as COPY_UP_LATENCY
+from unionfs.bench.copy_up_latency import Latency
 from unionfs.bench.daemon_figures import DaemonFigures
 from unionfs.bench.report import Report, Row
 from unionfs.bench.systems import OTHER, REFERENCE
@@ -101,9 +103,9 @@ def _cpu(report: Report) -> Table:
 
 def _figures(report: Report) -> Table:
     daemons = report.results.daemons
-    systems = [
-        system for system in report.systems if system in daemons or any(system in t for t in report.mount_times().values())
-    ]
+    latencies = report.latencies()
+    known: list[Collection[str]] = [*report.mount_times().values(), daemons, latencies]
+    systems = [system for system in report.systems if any(system in figures for figures in known)]
     rows = [
         [
             f"mount until ready, {count} layer{'s' if count > 1 else ''} (ms)",
@@ -112,7 +114,9 @@ def _figures(report: Report) -> Table:
         for count, times in report.mount_times().items()
     ]
     rows += [[title, *cells] for title, cells in _daemon_rows(daemons, systems)]
+    rows += [[title, *cells] for title, cells in _latency_rows(latencies, systems)]
     notes = [f"{system}: failed: {figures.failure}" for system, figures in daemons.items() if figures.failure]
+    notes += [f"{COPY_UP_LATENCY}: failed on {it.system}: {it.failure}" for it in report.results.latencies if it.failure]
     return Table("Mounts and daemons", ["", *systems], rows, notes)
 
 
@@ -140,3 +144,16 @@ def _daemon_rows(daemons: Mapping[str, DaemonFigures], systems: Sequence[str]) -
     for title, value_of in _DAEMON_ROWS.items():
         values = [value_of(daemons[system]) if system in daemons else None for system in systems]
         yield title, [_NOTHING if value is None else "0" if value == 0 else _three_digits(value) for value in values]
+
+
+_LATENCY_ROWS: dict[str, Callable[[Latency], float]] = {
+    "other requests while 1 GiB is copied up, 99th percentile (ms)": lambda latency: latency.p99_seconds,
+    "other requests while 1 GiB is copied up, the longest (ms)": lambda latency: latency.longest_seconds,
+}
+
+
+def _latency_rows(latencies: Mapping[str, Latency], systems: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    if not latencies:
+        return
+    for title, seconds_of in _LATENCY_ROWS.items():
+        yield title, [milliseconds(seconds_of(latencies[system])) if system in latencies else _NOTHING for system in systems]

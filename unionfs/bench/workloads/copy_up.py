@@ -10,7 +10,10 @@ from unionfs.bench.workload import Corpora, Place, Workload, expect
 from unionfs.bench.workloads import small_tree
 
 _FILES = 3_000
-_BIG = 1 << 30
+_BIG_SIZE = 1 << 30
+
+BIG = "huge"
+"""The name of the big file."""
 
 
 def _append(path: str | Path) -> None:
@@ -68,7 +71,7 @@ class BigFile:
     def layers(self, corpora: Corpora) -> list[Path]:
         def make(path: Path) -> None:
             path.mkdir()
-            write_file(path / "huge", random_blocks(corpora.scaled(_BIG), seed=40))
+            write_file(path / BIG, random_blocks(corpora.scaled(_BIG_SIZE), seed=40))
 
         return [corpora.get("huge", make)]
 
@@ -76,16 +79,14 @@ class BigFile:
         """Nothing: the first change is what is measured."""
 
     def run(self, place: Place) -> None:
-        _append(place.merged / "huge")
+        _append(place.merged / BIG)
 
     def check(self, place: Place) -> None:
-        size = place.corpora.scaled(_BIG)
-        _expect_appended(place.merged / "huge", size)
+        size = place.corpora.scaled(_BIG_SIZE)
+        _expect_appended(place.merged / BIG, size)
         (lower,) = self.layers(place.corpora)
         for offset in (0, size // 2):
-            expect(
-                f"the byte at {offset} is right", read_at(place.merged / "huge", offset, 1), read_at(lower / "huge", offset, 1)
-            )
+            expect(f"the byte at {offset} is right", read_at(place.merged / BIG, offset, 1), read_at(lower / BIG, offset, 1))
 
 
 WORKLOADS: tuple[Workload, ...] = (SmallFiles(), BigFile())
