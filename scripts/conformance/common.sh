@@ -3,6 +3,7 @@
 # begin NAME "$@"  reads BACKEND, refuses what it does not know, sets $backend and $top (a new directory; removed at the end).
 # mount_union      mounts $merged, a union of $lower and $upper ($top/lower, $top/upper); for "plain", $merged is a mere directory.
 # unmount_union    takes that mount away and returns when the layers are free.
+# run PROGRAM...   runs it to its end, without putting off what a signal asks for: then it is ended at once.
 # unionfs_options  prints the mount options that stand for $backend, a backend of ours.
 
 set -euo pipefail
@@ -41,6 +42,7 @@ begin() {
     # Suites work as several users.
     chmod 755 "$top"
     trap clean_up EXIT
+    trap 'exit 129' HUP
     trap 'exit 130' INT
     trap 'exit 143' TERM
 }
@@ -61,6 +63,12 @@ mount_union() {
     esac
 }
 
+# Bash lets a program in the foreground end before it looks at a signal, but not `wait`.
+run() {
+    "$@" &
+    wait "$!"
+}
+
 # Also waits for the daemon, which umount(8) does not do.
 unmount_union() {
     umount "$merged"
@@ -68,8 +76,16 @@ unmount_union() {
 }
 
 clean_up() {
-    local status=$? mountpoint
-    trap '' INT TERM
+    local status=$? mountpoint running
+    trap '' HUP INT TERM
+    running=$(jobs -pr)
+    # shellcheck disable=SC2086  # one word for each process
+    if [ -n "$running" ]; then kill $running 2>/dev/null || true; fi
+    # Not for ever: one that waits for a hung daemon cannot be ended.
+    for _ in {1..100}; do
+        [ -n "$(jobs -pr)" ] || break
+        sleep 0.1
+    done
     # Innermost last in the table, and above it whatever lies on it.
     while mountpoint=$(awk -v top="$top/" 'index($5, top) == 1 { last = $5 } END { if (last == "") exit 1; print last }' /proc/self/mountinfo); do
         unmount "$mountpoint" || break
