@@ -297,8 +297,8 @@ class Filesystem(Protocol):
         """A descriptor of the node's real file, opened for reading only, for FUSE_DEV_IOC_BACKING_OPEN.  Owned by the
         filesystem: use it before the next call of any method."""
 
-    def read(self, node: int, offset: int, size: int) -> bytes:
-        """Up to ``size`` bytes from ``offset``; fewer only at the end of the file."""
+    def read(self, node: int, offset: int, size: int) -> bytes | memoryview:
+        """Up to ``size`` bytes from ``offset``; fewer only at the end of the file.  Valid until the next call of a method."""
 
     def write(self, node: int, offset: int, data: bytes | memoryview, kill_suidgid: bool = False) -> int:
         """Write all of ``data`` (valid until the call returns); how many bytes were written.  ``kill_suidgid``: drop the set-id

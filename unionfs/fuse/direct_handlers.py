@@ -56,7 +56,7 @@ _MOST_OF_32_BITS = 0xFFFFF000  # a whole number of pages
 _NODE, _UID, _GID, _PID = 3, 4, 5, 6  # where they stand in a RequestHeader
 
 Call = Callable[[RequestHeader, memoryview], Any]
-Finish = Callable[[RequestHeader, memoryview, Any], bytes]
+Finish = Callable[[RequestHeader, memoryview, Any], bytes | memoryview]
 
 
 class Operation(NamedTuple):
@@ -202,7 +202,7 @@ class DirectHandlers:
     def _readlink(self, header: RequestHeader, _body: memoryview) -> bytes:
         return self._filesystem.readlink(header[_NODE])
 
-    def _finish_data(self, _header: RequestHeader, _body: memoryview, data: bytes) -> bytes:
+    def _finish_data(self, _header: RequestHeader, _body: memoryview, data: bytes | memoryview) -> bytes | memoryview:
         return data
 
     def _finish_done(self, _header: RequestHeader, _body: memoryview, _result: None) -> bytes:
@@ -321,7 +321,7 @@ class DirectHandlers:
         if self._backing_files is not None:
             self._backing_files.release(header[_NODE])
 
-    def _read(self, header: RequestHeader, body: memoryview) -> bytes:
+    def _read(self, header: RequestHeader, body: memoryview) -> bytes | memoryview:
         offset, size = wire.READ_IN.decode(body)
         return self._filesystem.read(header[_NODE], offset, size)
 

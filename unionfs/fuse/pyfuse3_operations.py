@@ -237,7 +237,8 @@ class Pyfuse3Operations(pyfuse3.Operations):
 
     @_handler
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
-        return await self._call(self._filesystem.read, fh >> 1, off, size)
+        # pyfuse3 takes nothing but bytes.  They are copied before anything else runs: `_call` does not wait once more.
+        return bytes(await self._call(self._filesystem.read, fh >> 1, off, size))
 
     @_handler
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:

@@ -23,6 +23,7 @@ class Contents:
         self._tree = tree
         self._copy_up = copy_up
         self._sync = sync
+        self._buffer = memoryview(bytearray())
 
     def open(self, node: int, flags: int) -> Opened:
         """See `unionfs.filesystem.Filesystem.open`."""
@@ -46,24 +47,25 @@ class Contents:
             find_data(self._tree, inode)  # who opens a file is told that there is no data, not who reads it
         return Opened(int(inode.is_upper and (inode.rare is None or inode.data is None)), truncates)
 
-    def read(self, inode: Inode, offset: int, size: int) -> bytes:
+    def read(self, inode: Inode, offset: int, size: int) -> memoryview:
         """Read what is in memory at once; otherwise raise `Blocking`, so that nobody else waits for the disk."""
         fd = read_fd(self._tree, inode)
-        buffer = bytearray(size)
+        if len(self._buffer) < size:
+            self._buffer = memoryview(bytearray(size))
+        # One buffer for all reads: memory for 1 MiB that is new each time costs more than reading it (a page fault for 4 KiB).
+        buffer = self._buffer[:size]
         try:
             count = os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
         except OSError as error:
             if error.errno == errno.EOPNOTSUPP:
                 # A filesystem in memory, or one that cannot tell: the page cache is all there is to ask.
-                return os.pread(fd, size, offset)
+                return buffer[: os.preadv(fd, [buffer], offset)]
             if error.errno != errno.EAGAIN:
                 raise
             count = -1
-        if count == size:
-            return bytes(buffer)
-        # Fewer bytes mean either the end of the file or that the rest is not in memory.
-        if count >= 0 and offset + count >= os.fstat(fd).st_size:
-            return bytes(memoryview(buffer)[:count])
+        # Fewer bytes than asked for mean either the end of the file or that the rest is not in memory.
+        if count == size or (count >= 0 and offset + count >= os.fstat(fd).st_size):
+            return buffer[:count]
         raise Blocking(_Read(os.dup(fd), offset, size), restart=False)
 
     def write(self, inode: Inode, offset: int, data: bytes | memoryview, kill_suidgid: bool) -> int:

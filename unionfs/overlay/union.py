@@ -200,7 +200,7 @@ class Union:
     def backing_fd(self, node: int) -> int:
         return read_fd(self._tree, self._nodes.get(node))
 
-    def read(self, node: int, offset: int, size: int) -> bytes:
+    def read(self, node: int, offset: int, size: int) -> memoryview:
         self._make_room()
         return self._contents.read(self._nodes.get(node), offset, size)
 
