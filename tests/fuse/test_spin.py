@@ -66,3 +66,14 @@ def test_window_of_zero_never_waits() -> None:
     client = Client(Spin(0, cpus=2))
     client.send(gap_us=0, count=100)
     assert not client.is_waited_for()
+
+
+def test_who_gives_way_waits_for_nothing_until_requests_have_come_fast_for_a_while() -> None:
+    client = Client(Spin(WINDOW_US, cpus=2))
+    client.send(gap_us=20, count=10)
+    client.spin.give_way()
+    assert not client.is_waited_for()
+    client.send(gap_us=20)
+    assert not client.is_waited_for()
+    client.send(gap_us=20, count=20)
+    assert client.is_waited_for()

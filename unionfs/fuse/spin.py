@@ -5,6 +5,9 @@ tree sends its next request a few microseconds after each reply, so it pays to l
 sleep.  It does not pay while requests come further apart than that moment: then the wait is in vain each time.  So the
 *gap* between a reply and the next request is followed as a moving average, and there is busy-waiting only while it is
 shorter than the moment.
+
+Nor does it pay where others want the processor, such as two compilers on two of them: what they lose the client loses, who waits
+for them.  Whoever busy-waits notices that, as it gets the processor back late, and says so (`Spin.give_way`).
 """
 
 from __future__ import annotations
@@ -43,3 +46,7 @@ class Spin:
         """A request came after an `idle`."""
         gap = min(now - self._idle_since, self._ceiling)
         self._gap += (gap - self._gap) >> _WEIGHT_SHIFT
+
+    def give_way(self) -> None:
+        """Others need this processor: no busy-waiting until requests have come fast for a while."""
+        self._gap = self._ceiling

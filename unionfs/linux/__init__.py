@@ -12,5 +12,7 @@
 ``capabilities``  capabilities and the user namespace
 ``statfs``        the kind of a filesystem
 ``times``         utimensat(2)
+``scheduling``    sched_setattr(2)
+``cpu_latency``   keeping idle processors awake
 ``libc``          the C library itself
 """

@@ -6,14 +6,20 @@ import contextlib
 import gc
 import os
 import resource
+import signal
 from pathlib import Path
+
+from unionfs.linux.scheduling import ask_for_slice
 
 _OOM_SCORE_ADJ = -500  # proc_pid_oom_score_adj(5): -1000 (never) to 1000
 
+_SLICE_NS = 100_000
+"""Longer than most requests take, and the shortest that Linux grants."""
+
 
 def prepare_process() -> None:
-    """Before any layer is opened: no umask of its own, as many open files as allowed, and not the first to go when memory is
-    short."""
+    """Before any layer is opened: no umask of its own, as many open files as allowed, not the first to go when memory is short,
+    and among the first to run when there is something to do."""
     # The caller's umask comes with each request.
     os.umask(0)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -22,13 +28,29 @@ def prepare_process() -> None:
     # read-only in a container; without it all goes on as before.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE_ADJ))
+    # Whoever asks for little at a time gets it sooner, and clients wait for each answer.  A hint: an older kernel, a container
+    # that forbids the call, or a machine whose number for it is not known serve as they always did.
+    with contextlib.suppress(OSError):
+        ask_for_slice(_SLICE_NS)
+
+
+def stop_signals() -> list[signal.Signals]:
+    """The signals that end a mount, but for those that whoever started us has ignored: a shell starts background jobs with
+    SIGINT ignored, nohup(1) its program with SIGHUP, and they mean it."""
+    all_signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    return [number for number in all_signals if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+def keep_what_is_loaded() -> None:
+    """No garbage collection looks again through the objects that are there now: they stay, all but a few."""
+    gc.freeze()
 
 
 def tune_garbage_collector() -> None:
     """After everything is loaded.  The objects that stay are acyclic, so a collection finds little; what it costs is a late
     answer."""
     gc.collect()
-    gc.freeze()
+    keep_what_is_loaded()
     gc.set_threshold(50_000, 20, 50)
 
 
