@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import click
 
@@ -18,7 +19,10 @@ class _OneLineErrors(click.Command):
     """What to end with for a failure (1) and for wrong usage (2)."""
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> Any:
-        """As `click.Command.main`; always ends the process (SystemExit)."""
+        """As `click.Command.main`; always ends the process.
+
+        By SystemExit, or at once where the arguments are those of the process, so that there is nobody to catch that.
+        """
         program = prog_name or str(self.name)
         extra["standalone_mode"] = False
         try:
@@ -26,7 +30,10 @@ class _OneLineErrors(click.Command):
         except (click.ClickException, MounterError, OSError, click.Abort) as error:
             status = self._fail(program, error)
         # A command that has a status of its own to give returns it; click returns that of ctx.exit() (--help) the same way.
-        sys.exit(status if isinstance(status, int) else 0)
+        status = status if isinstance(status, int) else 0
+        if args is None:
+            _end(status)
+        sys.exit(status)
 
     def _fail(self, program: str, error: Exception) -> int:
         if isinstance(error, BrokenPipeError):
@@ -53,6 +60,17 @@ def _explained(program: str, error: Exception) -> tuple[str, int]:
     # click's messages may go over several lines (a list of possible choices).
     words = " ".join(error.format_message().split()).rstrip(".")
     return f"{printable(words)}; {command} --help tells how", error.exit_code
+
+
+def _end(status: int) -> NoReturn:
+    """End the process without taking the interpreter apart: nobody needs that, and whoever ran the program waits for it."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            status = status or 1
+    os._exit(status)
 
 
 class Program(_OneLineErrors):

@@ -137,6 +137,38 @@ def test_a_reader_that_has_enough_is_no_error_to_talk_about(programs: Programs) 
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+def test_output_that_cannot_be_written_is_one_line_and_status_1(programs: Programs) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            ["unionfs", "ls"],
+            env=programs.environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "No space left on device" in done.stderr
+
+
+def test_what_was_printed_without_a_flush_is_written_when_the_program_ends(programs: Programs) -> None:
+    program = (
+        "import sys, click\n"
+        "from unionfs.cli.program import Program\n"
+        "@click.command(cls=Program)\n"
+        "def command():\n"
+        "    sys.stdout.write('text')\n"
+        "    return 3\n"
+        "command()\n"
+    )
+    environment = {name: value for name, value in programs.environment.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (3, "text", "")
+
+
 def test_doctor_reports_every_probe(programs: Programs, tmp_path: Path) -> None:
     ended = programs.run("unionfs", "doctor", "--json", tmp_path)
     findings = json.loads(ended.stdout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ from tests.fake_filesystem import FakeFilesystem
 
 
 @pytest.fixture
-def filesystem(tmp_path: Path) -> FakeFilesystem:
+def filesystem(tmp_path: Path) -> Iterator[FakeFilesystem]:
     (tmp_path / "real").mkdir()
-    return FakeFilesystem(tmp_path / "real")
+    fake = FakeFilesystem(tmp_path / "real")
+    yield fake
+    fake.close()
 
 
 @pytest.fixture

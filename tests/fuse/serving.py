@@ -11,7 +11,8 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -20,6 +21,7 @@ from tests.fake_filesystem import FakeFilesystem
 from tests.mounts import is_mounted
 from unionfs.filesystem import Filesystem
 from unionfs.fuse.direct_session import DirectSession
+from unionfs.fuse.handshake import connect
 from unionfs.fuse.mounting import MountOptions, mount, unmount
 from unionfs.fuse.session import Session, SessionSettings
 from unionfs.linux import mount as linux_mount
@@ -27,16 +29,15 @@ from unionfs.linux import mount as linux_mount
 DEADLINE = 20.0
 """Seconds after which something that must happen is taken for hung."""
 
-MakeSession = Callable[[int, Filesystem, SessionSettings], Session]
-
 
 @dataclass
 class Served:
-    """A mount being served.  ``ended`` is set when `Session.run` has returned; ``error`` is what it raised."""
+    """A mount being served.  ``session`` is there when it is ready; ``ended`` is set when `Session.run` has returned; ``error``
+    is what went wrong."""
 
     mountpoint: Path
-    session: Session
     ended: threading.Event
+    session: Session = field(init=False)
     error: BaseException | None = None
 
     def abort(self) -> None:
@@ -49,14 +50,18 @@ class Served:
 
 
 class _Serving:
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: Served, fd: int, filesystem: Filesystem, settings: SessionSettings) -> None:
         self._served = served
+        self._connect = partial(connect, fd, filesystem, settings)
+        self._spin_us = settings.spin_us
         self.ready = threading.Event()
         self.thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
         try:
-            trio.run(self._main)
+            with contextlib.closing(self._connect()) as connection:
+                self._served.session = DirectSession(connection, self._spin_us)
+                trio.run(self._main)
         except BaseException as error:
             self._served.error = error
         finally:
@@ -77,13 +82,12 @@ def served(
     mountpoint: Path,
     filesystem: FakeFilesystem,
     settings: SessionSettings = SessionSettings(),  # noqa: B008  frozen
-    make_session: MakeSession = DirectSession,
     options: MountOptions = MountOptions(allow_other=True),  # noqa: B008  frozen
 ) -> Iterator[Served]:
     """Mount ``filesystem`` on ``mountpoint`` and serve it until the end of the block."""
     fd = mount(mountpoint, options)
-    running = Served(mountpoint, make_session(fd, filesystem, settings), threading.Event())
-    serving = _Serving(running)
+    running = Served(mountpoint, threading.Event())
+    serving = _Serving(running, fd, filesystem, settings)
     serving.thread.start()
     try:
         assert serving.ready.wait(DEADLINE), "the session did not get ready"

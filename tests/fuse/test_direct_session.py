@@ -452,7 +452,7 @@ def test_attributes_of_a_stale_node_are_asked_for_each_time(passthrough: Served,
 def test_impossible_demand_ends_the_session_with_its_error(
     mountpoint: Path, filesystem: FakeFilesystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("unionfs.fuse.direct_session._may_register_backing", lambda: False)
+    monkeypatch.setattr("unionfs.fuse.handshake._may_register_backing", lambda: False)
     with served(mountpoint, filesystem, SessionSettings(data_path="passthrough")) as running:
         assert running.ended.wait(DEADLINE)
         with pytest.raises(OSError, match=r"refused|reset"):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import select
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import trio
-import trio.testing
 
 from tests.fake_filesystem import FakeFilesystem
 from tests.fuse.serving import Served, served, wait_until
@@ -19,52 +19,89 @@ from unionfs.fuse.pruning import Pruning
 from unionfs.fuse.session import SessionSettings
 
 
-def send(pruning: Pruning, *requests: list[int]) -> None:
-    """Have all of ``requests`` sent, one after the other."""
-
-    async def main() -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(pruning.run)
-            for nodes in requests:
-                pruning.ask(Forgettable(nodes))
-                await trio.testing.wait_all_tasks_blocked()
-            pruning.close()
-
-    trio.run(main)
-
-
-def test_nodes_go_by_the_kernels_own_ids(tmp_path: Path) -> None:
+@pytest.fixture
+def sent(tmp_path: Path) -> Iterator[int]:
+    """A descriptor in the place of a connection's."""
     fd = os.open(tmp_path / "sent", os.O_RDWR | os.O_CREAT)
-    pruning = Pruning(fd, kernel_id={1: 10, 3: 30}.get)
-    send(pruning, [1, 2, 3])
-    assert os.pread(fd, 4096, 0) == wire.encode_prune([10, 30])
-    assert pruning.asked == 2
+    yield fd
     os.close(fd)
 
 
-def test_kernel_that_does_not_know_the_message_is_asked_once() -> None:
+def test_nodes_go_by_the_kernels_own_ids(sent: int) -> None:
+    pruning = Pruning(sent, kernel_id={1: 10, 3: 30}.get)
+    pruning.ask(Forgettable([1, 2, 3]))
+    wait_until(lambda: os.pread(sent, 4096, 0) == wire.encode_prune([10, 30]))
+    assert pruning.asked == 2
+    pruning.close()
+
+
+def test_nodes_that_the_kernel_does_not_know_are_not_asked_for(sent: int) -> None:
+    pruning = Pruning(sent, kernel_id={1: 10}.get)
+    pruning.ask(Forgettable([2, 3]))
+    pruning.ask(Forgettable([1]))
+    wait_until(lambda: os.fstat(sent).st_size > 0)
+    assert os.pread(sent, 4096, 0) == wire.encode_prune([10])
+    pruning.close()
+
+
+def test_kernel_that_does_not_know_the_message_is_asked_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     with select.epoll() as unwritable:  # write(2) of it fails with EINVAL
         pruning = Pruning(unwritable.fileno())
-        send(pruning, [1], [2])
+        pruning.ask(Forgettable([1]))
+        wait_until(lambda: "cannot be asked" in caplog.text)
+        pruning.ask(Forgettable([2]))
+        pruning.close()
     assert pruning.asked == 1
 
 
-def test_kernel_known_not_to_know_the_message_is_not_asked(tmp_path: Path) -> None:
-    fd = os.open(tmp_path / "sent", os.O_RDWR | os.O_CREAT)
-    send(Pruning(fd, is_possible=False), [1])
-    assert os.fstat(fd).st_size == 0
-    os.close(fd)
-
-
-def test_requests_that_a_slow_kernel_has_no_time_for_are_left_out(tmp_path: Path) -> None:
-    fd = os.open(tmp_path / "sent", os.O_RDWR | os.O_CREAT)
-    pruning = Pruning(fd)
-    for node in range(100):
-        pruning.ask(Forgettable([node]))
+def test_kernel_known_not_to_know_the_message_is_not_asked(sent: int) -> None:
+    pruning = Pruning(sent, is_possible=False)
+    pruning.ask(Forgettable([1]))
     pruning.close()
-    trio.run(pruning.run)
-    assert 0 < pruning.asked < 100
-    os.close(fd)
+    assert (pruning.asked, os.fstat(sent).st_size) == (0, 0)
+
+
+@pytest.fixture
+def slow_kernel() -> Iterator[tuple[int, int]]:
+    """A pipe in the place of a connection, so full that a writer waits; both ends, the one for reading first."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    os.set_blocking(writer, True)
+    yield reader, writer
+    os.close(reader)
+
+
+def test_requests_that_a_slow_kernel_has_no_time_for_are_left_out(slow_kernel: tuple[int, int]) -> None:
+    reader, writer = slow_kernel
+    pruning = Pruning(writer)
+    for _ in range(100):
+        pruning.ask(Forgettable([1]))
+    last = wire.encode_prune([2])
+    read = os.read(reader, 1 << 20)
+    # Asked again until there is room for it: what was asked before has been sent then.
+    while last not in read:
+        pruning.ask(Forgettable([2]))
+        read += os.read(reader, 1 << 20)
+    assert 0 < read.count(wire.encode_prune([1])) < 100
+    pruning.close()
+    os.close(writer)
+
+
+def test_nothing_is_sent_after_the_end(slow_kernel: tuple[int, int]) -> None:
+    reader, writer = slow_kernel
+    pruning = Pruning(writer)
+    for node in (1, 2):
+        pruning.ask(Forgettable([node]))
+    wait_until(lambda: pruning.asked == 1)
+    pruning.close()
+    os.close(writer)
+    # The last to write is the thread, with the message that it had begun.
+    with open(reader, "rb", closefd=False) as pipe:
+        assert pipe.read().strip(b"\0") == wire.encode_prune([1]).strip(b"\0")
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import trio
 
-from unionfs.mounter.control import CONTROL_SOCKET, MAX_LINE, ask
-from unionfs.mounter.control_server import listen, serve
+from unionfs.mounter.control import CONTROL_SOCKET, MAX_LINE, ask, listen
+from unionfs.mounter.control_server import serve
 from unionfs.mounter.errors import DaemonError
 
 

@@ -70,6 +70,7 @@ class Pyfuse3Session:
             try:
                 await self._serve(task_status)
             finally:
+                self._pruning.close()
                 pyfuse3.close(unmount=False)
         finally:
             Pyfuse3Session._running = False
@@ -92,7 +93,6 @@ class Pyfuse3Session:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._report_start, task_status)
             nursery.start_soon(self._send_notices)
-            nursery.start_soon(self._pruning.run)
             await self._answer_requests()
             nursery.cancel_scope.cancel()
 

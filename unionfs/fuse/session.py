@@ -1,19 +1,21 @@
 """What the two transports have in common: how a session is set up, run and looked at.
 
-A *session* serves one mount from INIT until the kernel ends the connection.  `unionfs.fuse.direct_session` and
-`unionfs.fuse.pyfuse3_session` each have one; this module imports neither, so that a daemon loads only the one it uses.
+A *session* serves one mount until the kernel ends the connection.  `unionfs.fuse.direct_session` and
+`unionfs.fuse.pyfuse3_session` each have one; this module imports neither, so that a daemon loads only the one it uses, and not
+trio, which the direct transport loads when the mount is there already.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
-
-import trio
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from unionfs.filesystem import Notice
 from unionfs.fuse.request_times import Times
+
+if TYPE_CHECKING:
+    import trio
 
 DataPath = Literal["auto", "passthrough", "cached"]
 
@@ -78,7 +80,7 @@ class Session(Protocol):
     def times(self) -> dict[str, Times]:
         """The same by kind, with how long they took; see `unionfs.fuse.request_times`."""
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[None] = ...) -> None:
         """Serve until the kernel ends the connection (unmounted or aborted).  ``task_status.started()`` is called when INIT is
         answered, that is when the mount is usable.  Returns only when no work is running any more.
 

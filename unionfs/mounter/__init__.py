@@ -16,6 +16,8 @@ Layout, from the bottom up:
 ``lookup``             the mount that a path means.
 ``control``, ``control_server``   the two ends of a daemon's control socket.
 ``live_layers``, ``layers``   changing the layers of a running mount: in the daemon, and in the command.
+``loading``            loading something while requests are answered.
+``serving``            the event loop of a mount; of these, only ``control_server`` and ``live_layers`` need trio too.
 ``server``             one mount, from the checks to the last file closed.
 ``daemon``             starting a server, in the background or not.
 ``unmounting``         unmounting, and waiting for the end.

@@ -1,4 +1,4 @@
-"""Talking to the daemon of a mount: the protocol of its control socket, and the client side, which needs no event loop.
+"""Talking to the daemon of a mount: the protocol of its control socket, and all of it that needs no event loop.
 
 A stream socket in the mount's directory of the registry, for its owner and root only.  Each line is a JSON object: a request
 ``{"op": "status"}`` or ``{"op": "explain", "path": "etc/passwd"}`` gets one answer, ``{"ok": true, "result": …}`` or
@@ -36,6 +36,23 @@ def socket_address(directory: Path) -> Iterator[str]:
         yield f"/proc/self/fd/{fd}/{CONTROL_SOCKET}"
     finally:
         os.close(fd)
+
+
+def listen(directory: Path) -> socket.socket:
+    """The listening socket in ``directory`` (0700, so that only its owner comes near it).
+
+    Raises:
+        OSError: as bind(2).
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with socket_address(directory) as address:
+            listener.bind(address)
+        listener.listen()
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def ask(directory: Path, operation: str, timeout: float = TIMEOUT, **arguments: object) -> Any:

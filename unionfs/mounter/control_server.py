@@ -1,4 +1,4 @@
-"""The daemon's end of the control socket (protocol: `unionfs.mounter.control`)."""
+"""The daemon's end of the control socket (made by `unionfs.mounter.control.listen`): answering."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import trio
 
-from unionfs.mounter.control import MAX_LINE, TIMEOUT, encode, socket_address
+from unionfs.mounter.control import MAX_LINE, TIMEOUT, encode
 
 _log = logging.getLogger("unionfs.mounter")
 
@@ -23,23 +22,6 @@ Handler = Callable[[dict[str, Any]], Awaitable[object]]
 
 _UCRED = struct.Struct("iII")  # unix(7): pid, uid, gid
 _MAX_CONNECTIONS = 32
-
-
-def listen(directory: Path) -> socket.socket:
-    """The listening socket in ``directory`` (0700, so that only its owner comes near it).
-
-    Raises:
-        OSError: as bind(2).
-    """
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        with socket_address(directory) as address:
-            listener.bind(address)
-        listener.listen()
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 async def serve(listener: socket.socket, handlers: Mapping[str, Handler]) -> None:

@@ -1,37 +1,41 @@
 """Serving one mount, in the process that will do so: from the checks to the last file closed.
 
 Once mounted, this process must not touch any path on its own mount point: it would wait for itself, and no signal ends that.
+
+Whoever mounts waits for the mount, not for all that serves it later: trio, which `unionfs.mounter.serving` needs, takes as long
+to load as the rest.  So with the direct transport the mount is ready before, and the first requests are answered without it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
-
-import trio
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unionfs.fuse import mounting
-from unionfs.fuse.session import Session, SessionError, SessionSettings
+from unionfs.fuse.handshake import connect
+from unionfs.fuse.session import SessionError, SessionSettings
 from unionfs.linux import mount as linux_mount
-from unionfs.mounter import control_server
 from unionfs.mounter.checks import check
+from unionfs.mounter.control import listen
 from unionfs.mounter.errors import DaemonError
-from unionfs.mounter.live_layers import LiveLayers
+from unionfs.mounter.loading import load_while_serving
 from unionfs.mounter.locks import locked
-from unionfs.mounter.process_figures import process_figures
-from unionfs.mounter.process_setup import tune_garbage_collector
+from unionfs.mounter.process_setup import keep_what_is_loaded, stop_signals, tune_garbage_collector
 from unionfs.mounter.registry import Record, Registration, device_of, mount_namespace
 from unionfs.mounter.request import MountRequest
 from unionfs.mounter.stacking import stack_depth
 from unionfs.overlay import Options as UnionOptions
 from unionfs.overlay import Stack, Union
+
+if TYPE_CHECKING:
+    from unionfs.mounter.serving import Server
 
 _log = logging.getLogger("unionfs.mounter")
 
@@ -73,32 +77,13 @@ def serve(request: MountRequest, log: Path | None, ready: Callable[[], None]) ->
             resources.enter_context(locked(checked.work, _PATIENCE))
         registration = Registration()
         resources.callback(registration.remove)
-        listener = control_server.listen(registration.directory)
+        listener = listen(registration.directory)
         resources.callback(listener.close)
-        union = Union(
-            Stack(checked.lowers, checked.upper, checked.work, checked.data, checked.read_only),
-            UnionOptions(
-                redirect_dir=checked.redirect_dir,
-                userxattr=checked.userxattr,
-                metacopy=checked.metacopy,
-                index=checked.index,
-                fsync=checked.fsync,
-                owners=checked.owners,
-                acl=checked.acl,
-                xattrs=checked.xattrs,
-                static_nlink=checked.static_nlink,
-                ino32=checked.ino32,
-                max_inodes=checked.max_inodes,
-                whiteout=checked.whiteout,
-            ),
-        )
+        union = _open_union(checked)
         resources.callback(union.close)
         # Before mounting, like everything that touches a path of the layers.
-        layers = [*checked.lowers, *checked.data, *([checked.upper] if checked.upper else [])]
-        depth = checked.stack_depth or stack_depth(layers)
-        tune_garbage_collector()
+        settings = _session_settings(union, checked)
         with _mounted(checked) as (fd, device):
-            session = _open_session(fd, union, checked, depth)
             # Not before it is mounted, so that a failure leaves no mark; nothing is served yet.
             if union.writable and checked.marks_volatile:
                 union.mark_volatile()
@@ -110,7 +95,46 @@ def serve(request: MountRequest, log: Path | None, ready: Callable[[], None]) ->
                 _log.info("mounted %s", record.mountpoint)
                 ready()
 
-            return trio.run(_Server(session, union, LiveLayers(union, session, registration, record)).run, listener, publish)
+            serve_mounted = _serve_pyfuse3 if checked.transport == "pyfuse3" else _serve_direct
+            return serve_mounted(fd, settings, _Mounted(union, registration, record, listener), publish)
+
+
+# -- what is mounted ----------------------------------------------------------------------------------------------------------
+
+
+class _Mounted(NamedTuple):
+    """What a `unionfs.mounter.serving.Server` is made of."""
+
+    union: Union
+    registration: Registration
+    record: Record
+    listener: socket.socket
+
+
+def _serve_direct(fd: int, settings: SessionSettings, mounted: _Mounted, publish: Callable[[], None]) -> signal.Signals | None:
+    try:
+        connection = connect(fd, mounted.union, settings)
+    except SessionError as error:
+        raise DaemonError(mounted.record.mountpoint, str(error)) from error
+    with contextlib.closing(connection):
+        publish()
+        # So that the collection below, which requests wait for, looks only through what is loaded from here on: 1 ms and not 5.
+        keep_what_is_loaded()
+        server = load_while_serving(_load_server, connection)(*mounted)
+        tune_garbage_collector()
+        return server.serve_direct(connection, settings)
+
+
+def _serve_pyfuse3(fd: int, settings: SessionSettings, mounted: _Mounted, publish: Callable[[], None]) -> signal.Signals | None:
+    server = _load_server()(*mounted)
+    tune_garbage_collector()
+    return server.serve_pyfuse3(fd, settings, publish)
+
+
+def _load_server() -> type[Server]:
+    from unionfs.mounter.serving import Server
+
+    return Server
 
 
 def _record(registration: Registration, checked: MountRequest, device: int, log: Path | None, *, own_work: bool) -> Record:
@@ -165,8 +189,8 @@ def _mounted(request: MountRequest) -> Iterator[tuple[int, int]]:
     options = mounting.MountOptions(
         source=request.source, flags=flags, allow_other=request.allow_other, allow_root=request.allow_root
     )
-    # A signal from here to where `_Server` takes it would end us at once, and leave a dead mount.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _stop_signals())
+    # A signal from here to where `unionfs.mounter.serving` takes it would end us at once, and leave a dead mount.
+    signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals())
     fd = mounting.mount(request.mountpoint, options)
     try:
         yield fd, device_of(request.mountpoint)
@@ -180,96 +204,35 @@ def _mounted(request: MountRequest) -> Iterator[tuple[int, int]]:
     os.close(fd)
 
 
-def _open_session(fd: int, union: Union, request: MountRequest, depth: int) -> Session:
-    settings: dict[str, Any] = {"data_path": request.data_path, "acl": union.has_acl}
+def _open_union(request: MountRequest) -> Union:
+    return Union(
+        Stack(request.lowers, request.upper, request.work, request.data, request.read_only),
+        UnionOptions(
+            redirect_dir=request.redirect_dir,
+            userxattr=request.userxattr,
+            metacopy=request.metacopy,
+            index=request.index,
+            fsync=request.fsync,
+            owners=request.owners,
+            acl=request.acl,
+            xattrs=request.xattrs,
+            static_nlink=request.static_nlink,
+            ino32=request.ino32,
+            max_inodes=request.max_inodes,
+            whiteout=request.whiteout,
+        ),
+    )
+
+
+def _session_settings(union: Union, request: MountRequest) -> SessionSettings:
+    layers = [*request.lowers, *request.data, *([request.upper] if request.upper else [])]
+    settings: dict[str, Any] = {
+        "data_path": request.data_path,
+        "acl": union.has_acl,
+        "stack_depth": request.stack_depth or stack_depth(layers),
+    }
     if request.spin_us is not None:
         settings["spin_us"] = request.spin_us
-    settings["stack_depth"] = depth
     if request.timeout is not None:
         settings |= dict.fromkeys(("entry_timeout", "attr_timeout", "negative_timeout"), request.timeout)
-    # Only the one that is used is loaded: pyfuse3 brings libfuse along.
-    if request.transport == "pyfuse3":
-        from unionfs.fuse.pyfuse3_session import Pyfuse3Session
-
-        return Pyfuse3Session(fd, union, SessionSettings(**settings))
-    from unionfs.fuse.direct_session import DirectSession
-
-    return DirectSession(fd, union, SessionSettings(**settings))
-
-
-# -- serving ------------------------------------------------------------------------------------------------------------------
-
-
-class _Server:
-    """The tasks of a mounted union: the session, the control socket, the signals."""
-
-    def __init__(self, session: Session, union: Union, layers: LiveLayers) -> None:
-        self._session = session
-        self._union = union
-        self._layers = layers
-        self._mountpoint = layers.record.mountpoint
-        self._error: SessionError | None = None
-        self._stopped_by: signal.Signals | None = None
-
-    async def run(self, listener: Any, ready: Callable[[], None]) -> signal.Signals | None:
-        handlers = {"status": self._status, "explain": self._explain, **self._layers.handlers}
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._stop_on_signal, nursery.cancel_scope)
-            await nursery.start(self._run_session, nursery.cancel_scope)
-            if self._error is None:
-                ready()
-                nursery.start_soon(control_server.serve, listener, handlers)
-        _log.info("%s is no longer mounted", self._mountpoint)
-        if self._error is not None:
-            raise DaemonError(self._mountpoint, str(self._error))
-        return self._stopped_by
-
-    async def _run_session(
-        self, everything: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        try:
-            await self._session.run(task_status=task_status)
-        except SessionError as error:
-            # Kept, not raised: out of a nursery it would come inside an exception group.
-            self._error = error
-            task_status.started()
-        everything.cancel()
-
-    async def _stop_on_signal(self, everything: trio.CancelScope) -> None:
-        stop_signals = _stop_signals()
-        with trio.open_signal_receiver(*stop_signals) as signals:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals)
-            async for number in signals:
-                if self._stopped_by is not None:
-                    everything.cancel()
-                    return
-                self._stopped_by = signal.Signals(number)
-                # In a thread: unmounting writes dirty pages back, and the requests for that are ours to answer.
-                await trio.to_thread.run_sync(_unmount, Path(self._mountpoint), abandon_on_cancel=True)
-
-    async def _status(self, _request: dict[str, Any]) -> object:
-        return {
-            **dataclasses.asdict(self._layers.record),
-            "negotiated": self._session.negotiated,
-            "requests": self._session.counters,
-            "request_times": self._session.times,
-            "process": process_figures(),
-            "union": self._union.statistics(),
-        }
-
-    async def _explain(self, request: dict[str, Any]) -> object:
-        return self._union.explain(os.fsencode(str(request.get("path", ""))))
-
-
-def _stop_signals() -> list[signal.Signals]:
-    # A shell starts background jobs with SIGINT ignored, nohup(1) with SIGHUP: they mean it.
-    all_signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    return [number for number in all_signals if signal.getsignal(number) is not signal.SIG_IGN]
-
-
-def _unmount(mountpoint: Path) -> None:
-    try:
-        mounting.unmount(mountpoint)
-    except OSError:
-        # In use: from now on nobody new comes in, and the session ends with the last user.
-        mounting.unmount(mountpoint, lazy=True)
+    return SessionSettings(**settings)

@@ -1,0 +1,248 @@
+"""The direct transport's end of one connection: what becomes of a request that has been read.  Knows no event loop.
+
+The way of a request: look its opcode up, call the filesystem, write the reply.  All of it is synchronous, so nothing of the
+filesystem's state needs a lock.  A request whose filesystem method raises `Blocking` leaves that path with a copy of its bytes,
+as a `WaitingRequest`: whoever serves the connection finishes the work and comes back with it.
+
+Who serves it?  At first `DirectConnection.serve_until`, while the event loop is still being loaded; then
+`unionfs.fuse.direct_session`.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import select
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from unionfs.filesystem import Blocking, Filesystem, Forgettable, Notice, StaleAttributes
+from unionfs.fuse import wire
+from unionfs.fuse.backing import BackingFiles
+from unionfs.fuse.device import ENDED, NOT_AWAITED, NOTHING_YET, receive
+from unionfs.fuse.direct_handlers import DirectHandlers, Operation
+from unionfs.fuse.negotiation import Negotiated
+from unionfs.fuse.pruning import Pruning
+from unionfs.fuse.request_times import Cells, RequestTimes, end, opcode_name
+from unionfs.fuse.session import SessionSettings
+from unionfs.fuse.wire import RequestHeader
+
+_log = logging.getLogger("unionfs.fuse")
+
+_SHORT = 8192
+"""Bytes of a reply that are copied behind its header in less time than writev(2) takes for two pieces."""
+
+_HIGHEST_ERRNO = 511  # fs/fuse/dev.c, fuse_dev_do_write: a reply with a higher one is not accepted
+
+
+class WaitingRequest(NamedTuple):
+    """A request that cannot be answered before a work is done."""
+
+    blocking: Blocking
+    operation: Operation
+    header: RequestHeader
+    body: memoryview
+    """Its own: the receive buffer is for the next request."""
+    cells: Cells
+    began: int
+
+
+class DirectConnection:
+    """One connection after INIT (see `unionfs.fuse.handshake.connect`).  All methods belong to one thread at a time."""
+
+    def __init__(
+        self,
+        fd: int,
+        filesystem: Filesystem,
+        settings: SessionSettings,
+        negotiated: Negotiated,
+        view: memoryview,
+        times: RequestTimes,
+    ) -> None:
+        """``fd`` is non-blocking, and stays the caller's to close, after `close`.  ``view``: a buffer of
+        `unionfs.fuse.device.BUFFER_SIZE` bytes."""
+        self.fd = fd
+        self.negotiated = negotiated
+        self.view = view
+        self.buffers = [view]
+        """For `unionfs.fuse.device.receive`."""
+        self.times = times
+        self.backing_files = BackingFiles(fd, filesystem) if negotiated.data_path == "passthrough" else None
+        self._filesystem = filesystem
+        self._handlers = DirectHandlers(filesystem, settings, negotiated.flags, self.backing_files, self._invalidate_attributes)
+        self._pruning = Pruning(fd, negotiated.can_prune)
+        self._failures = 0
+        self._blocked = 0
+        self._waiting: list[WaitingRequest] = []
+        self._wait: Callable[[WaitingRequest], object] = self._waiting.append
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """See `unionfs.fuse.session.Session.counters`; with passthrough also ``backing_registered`` and ``backing_refused``."""
+        counters = self.times.counts()
+        counters |= {"errors": self.times.errors(), "failures": self._failures, "blocking": self._blocked}
+        counters["asked_to_forget"] = self._pruning.asked
+        if self.backing_files is not None:
+            counters |= {"backing_registered": self.backing_files.registered, "backing_refused": self.backing_files.refused}
+        return counters
+
+    def close(self) -> None:
+        """Nothing is written any more, by no thread either."""
+        self._pruning.close()
+
+    # -- serving without an event loop ----------------------------------------------------------------------------------
+
+    def serve_until(self, wake: int) -> None:
+        """Serve until the descriptor ``wake`` is readable, or the kernel ends the connection (which whoever serves it next will
+        read as well).  Requests that must wait are kept for `hand_over`."""
+        poll = select.poll()
+        poll.register(wake, select.POLLIN)
+        poll.register(self.fd, select.POLLIN)
+        while wake not in dict(poll.poll()):
+            received = receive(self.fd, self.buffers)
+            if received == ENDED:
+                return
+            if received != NOTHING_YET:
+                self._serve(received)
+
+    def _serve(self, received: int) -> None:
+        began = time.perf_counter_ns()
+        size = wire.REQUEST_HEADER.size
+        cells = self.handle(wire.REQUEST_HEADER.unpack_from(self.view), self.view[size:received], began)
+        if cells is not None:
+            end(cells, time.perf_counter_ns() - began)
+
+    def hand_over(self, wait: Callable[[WaitingRequest], object]) -> None:
+        """From now on ``wait`` gets the requests that must wait, and first those that do already."""
+        self._wait = wait
+        for request in self._waiting:
+            wait(request)
+        self._waiting.clear()
+
+    # -- answering ----------------------------------------------------------------------------------------------------
+
+    def handle(self, header: RequestHeader, body: memoryview, began: int) -> Cells | None:
+        """Serve a request that was read at ``began``; what its time is to be put down in, None if it is not over."""
+        opcode = header[1]
+        cells = self.times.begin(opcode)
+        received = wire.REQUEST_HEADER.size + len(body)
+        if header[0] != received:
+            self._reply_error(header, wire.MalformedRequestError(f"{received} bytes read, {header[0]} announced"))
+            return cells
+        operation = self._handlers.operations.get(opcode)
+        if operation is None:
+            self._handle_other(header, body)
+            return cells
+        blocking = self._answer(operation, header, body)
+        if blocking is None:
+            return cells
+        self._blocked += 1
+        # The buffer is for the next request; what waits keeps no more than its own bytes, for there may be thousands.
+        self._wait(WaitingRequest(blocking, operation, header, memoryview(bytes(body)), cells, began))
+        return None
+
+    def resume(self, request: WaitingRequest, blocking: Blocking, result: Any) -> Blocking | None:
+        """Go on with a request after the work of ``blocking``, which returned ``result``.  Not None: it must wait once more."""
+        operation = request.operation
+        if not blocking.restart:
+            operation = Operation(lambda _header, _body: result, operation.finish)
+        return self._answer(operation, request.header, request.body)
+
+    def refuse(self, request: WaitingRequest, error: Exception) -> None:
+        """Answer a request whose work failed."""
+        self._reply_error(request.header, error)
+
+    def _handle_other(self, header: RequestHeader, body: memoryview) -> None:
+        unanswered = self._handlers.unanswered.get(header[1])
+        if unanswered is None:
+            self._send_error(header, errno.ENOSYS)
+            return
+        try:
+            unanswered(body, header)
+        except Exception as error:
+            self._note_failure(header, error)
+        if self._filesystem.notices:
+            self._send_notices()
+
+    def _answer(self, operation: Operation, header: RequestHeader, body: memoryview) -> Blocking | None:
+        """Serve a request from the start, and reply, unless it must wait."""
+        try:
+            payload = operation.finish(header, body, operation.call(header, body))
+        except Blocking as blocking:
+            return blocking
+        except Exception as error:
+            self._reply_error(header, error)
+        else:
+            self._send(header, payload)
+        return None
+
+    def _reply_error(self, header: RequestHeader, error: Exception) -> None:
+        number = error.errno if isinstance(error, OSError) else None
+        if number is None or not 0 < number <= _HIGHEST_ERRNO:
+            self._note_failure(header, error)
+            number = errno.EIO
+        elif number == errno.ENOSYS:
+            # From the filesystem it means this once; the kernel would never ask for the like again.
+            number = errno.EOPNOTSUPP
+        self._send_error(header, number)
+
+    def _note_failure(self, header: RequestHeader, error: Exception) -> None:
+        self._failures += 1
+        _log.error("%s of node %d failed: %r", opcode_name(header[1]), header[3], error, exc_info=error)
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    def _send(self, header: RequestHeader, payload: bytes | memoryview) -> None:
+        length = len(payload)
+        reply_header = wire.encode_reply_header(header[2], length)
+        try:
+            if length < _SHORT:
+                os.write(self.fd, reply_header + payload)
+            else:
+                os.writev(self.fd, (reply_header, payload))
+        except OSError as error:
+            self._take_back(header, payload, error)
+        if self._filesystem.notices:
+            self._send_notices()
+
+    def _send_error(self, header: RequestHeader, number: int) -> None:
+        self.times.fail(header[1])
+        try:
+            os.write(self.fd, wire.REPLY_HEADER.pack(wire.REPLY_HEADER.size, -number, header[2]))
+        except OSError as error:
+            if error.errno not in NOT_AWAITED:
+                self._note_failure(header, error)
+        if self._filesystem.notices:
+            self._send_notices()
+
+    def _take_back(self, header: RequestHeader, payload: bytes | memoryview, error: OSError) -> None:
+        if error.errno not in NOT_AWAITED:
+            # The kernel looked at the reply and did not like it (EINVAL: longer than asked for); it ends the request with EIO.
+            self._note_failure(header, error)
+        self._handlers.take_back(header, bytes(payload))
+
+    def _send_notices(self) -> None:
+        # After the reply: that may carry attributes of the same node, which would count as newer.
+        notices = self._filesystem.notices
+        for notice in notices:
+            if isinstance(notice, Forgettable):
+                self._pruning.ask(notice)
+            else:
+                self._invalidate_attributes(notice.node)
+        notices.clear()
+
+    def _invalidate_attributes(self, node: int) -> None:
+        # Attributes only: to invalidate data the kernel waits for page locks, which may be held by a request that waits for us.
+        # For attributes it takes one spinlock (fs/fuse/inode.c, fuse_reverse_inval_inode), so this cannot deadlock.
+        self.notify(StaleAttributes(node))
+
+    def notify(self, notice: Notice) -> None:
+        """Tell the kernel what is no longer so.  May be called in any thread, and must be in another one than that which serves,
+        for notices about more than attributes: the kernel then waits for locks that are held by requests."""
+        try:
+            os.write(self.fd, wire.encode_notice(notice))
+        except OSError as error:
+            if error.errno not in NOT_AWAITED:
+                _log.error("the kernel refuses %r: %s", notice, error.strerror)
