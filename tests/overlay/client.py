@@ -60,7 +60,7 @@ class Client:
 
     def read(self, path: str) -> bytes:
         """Contents of a file."""
-        return self.call(self.union.read, self.node(path), 0, 1 << 20)
+        return bytes(self.call(self.union.read, self.node(path), 0, 1 << 20))
 
     def write(self, path: str, data: bytes, offset: int = 0) -> None:
         """Open for writing and write; makes the file if it is not there."""

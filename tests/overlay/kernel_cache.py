@@ -64,7 +64,7 @@ class KernelCache:
         if kind == kinds.DIR:
             return sorted((row.name, row.kind) for row in call(union.readdir, node, 0) if row.name not in (b".", b".."))
         if kind == kinds.REG:
-            return call(union.read, node, 0, 1 << 20)
+            return bytes(call(union.read, node, 0, 1 << 20))
         return call(union.readlink, node) if kind == kinds.LNK else None
 
     def tree(self, absent: Iterable[bytes] = ()) -> dict[bytes, Any]:

@@ -179,7 +179,7 @@ def _walk(client: Client, node: int, path: str, found: State) -> None:
             _walk(client, row.entry.node, name, found)
         else:
             attr = row.entry.attr
-            found[name] = (attr.mode & 0o7777, client.call(client.union.read, row.entry.node, 0, 100), attr.nlink)
+            found[name] = (attr.mode & 0o7777, bytes(client.call(client.union.read, row.entry.node, 0, 100)), attr.nlink)
 
 
 def run(stack: Stack, action: Callable[[Client], object], options: Options = DEFAULTS) -> None:

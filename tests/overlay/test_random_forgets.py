@@ -76,7 +76,7 @@ def view(client: Client) -> dict[str, tuple[Attr, bytes]]:
             if row.kind == kinds.DIR:
                 pending.append((row.entry.node, name))
             else:
-                look = client.union.readlink if row.kind == kinds.LNK else lambda node: client.union.read(node, 0, 100)
+                look = client.union.readlink if row.kind == kinds.LNK else lambda node: bytes(client.union.read(node, 0, 100))
                 content = client.call(look, row.entry.node)
             found[name] = (attr, content)
     return found
