@@ -28,6 +28,7 @@ _DIRECTORY = click.Path(path_type=Path)
 @click.option("-f", "--foreground", is_flag=True, help="Serve in this process until unmounted; ctrl-C unmounts.")
 @click.option("--transport", type=click.Choice(TRANSPORTS), help="How requests reach the union.  [default: direct]")
 @click.option("--data-path", type=click.Choice(DATA_PATHS), help="How file contents do.  [default: auto]")
+@click.option("--size", help="How much the upper may take: bytes, or with k, M, G, T (docs/size-limit.md).  [default: no limit]")
 @click.option("--log", type=_DIRECTORY, help="File for the daemon's warnings.  [default: /var/log/unionfs/MERGED.log]")
 @click.option("-v", "--verbose", is_flag=True, help="Log more than warnings.")
 @click.argument("merged", type=_DIRECTORY)
@@ -41,6 +42,7 @@ def mount(
     foreground: bool,
     transport: str | None,
     data_path: str | None,
+    size: str | None,
     log: Path | None,
     verbose: bool,
     merged: Path,
@@ -62,6 +64,8 @@ def mount(
         words.append(f"transport={transport}")
     if data_path:
         words.append(f"data_path={data_path}")
+    if size:
+        words.append(f"size={size}")
     parsed = parse_options(words)
     if log:
         parsed.settings["log"] = log

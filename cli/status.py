@@ -60,6 +60,9 @@ def _pairs(answer: dict[str, Any]) -> Iterator[tuple[str, object]]:
     if answer["upper"]:
         yield "upper", answer["upper"]
         yield "work", answer["work"]
+    if "size_limit" in answer["union"]:
+        used, limit = answer["union"]["size_used"], answer["union"]["size_limit"]
+        yield "size limit", f"accounted, {used} of {limit} bytes taken"
     for index, lower in enumerate(answer["lowers"]):
         yield f"lower[{index}]", lower
     for index, data in enumerate(answer["data"]):

@@ -86,7 +86,8 @@ def negotiate(offer: InitRequest, settings: SessionSettings, may_register_backin
             " use Linux 5.4 or newer"
         )
     passthrough = _use_passthrough(settings.data_path, bool(offer.flags & InitFlag.PASSTHROUGH), may_register_backing)
-    wanted = _ALWAYS | (_PASSTHROUGH if passthrough else _CACHED) | (InitFlag.POSIX_ACL if settings.acl else InitFlag(0))
+    cached = _CACHED if settings.writeback else InitFlag.NO_OPEN_SUPPORT
+    wanted = _ALWAYS | (_PASSTHROUGH if passthrough else cached) | (InitFlag.POSIX_ACL if settings.acl else InitFlag(0))
     return Negotiated(
         minor=min(offer.minor, KERNEL_MINOR_VERSION),
         flags=wanted & offer.flags,

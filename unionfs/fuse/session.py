@@ -35,6 +35,9 @@ class SessionSettings:
     """How file data reaches the kernel.  ``passthrough``: it uses the real files itself.  ``cached``: through its page cache with
     writeback.  ``auto``: passthrough where the kernel and our rights allow it."""
 
+    writeback: bool = True
+    """With the cached data path: whether the kernel may hold writes back.  If not, write(2) itself gets the errors of a write."""
+
     spin_us: int = 300
     """How long to busy-wait for the next request before sleeping, in microseconds; 0 never does.  See `unionfs.fuse.spin`."""
 

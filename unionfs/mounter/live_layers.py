@@ -33,7 +33,8 @@ class LiveLayers:
         self._registration = registration
         self.record = record
         """What the registry has of the mount."""
-        self._one_at_a_time = trio.Lock()
+        self.one_at_a_time = trio.Lock()
+        """Held by whoever changes the layers, snapshots among them."""
 
     @property
     def handlers(self) -> dict[str, Handler]:
@@ -41,7 +42,7 @@ class LiveLayers:
         return {"add_layer": self._add, "remove_layer": self._remove, "refresh": self._refresh}
 
     async def _add(self, request: dict[str, Any]) -> object:
-        async with self._one_at_a_time:
+        async with self.one_at_a_time:
             self._check_unchanged(request)
             # In a thread: should the path lead into the mount itself, its requests must go on being answered.
             added = await trio.to_thread.run_sync(open_lower, 0, Path(str(request["path"])))
@@ -54,8 +55,10 @@ class LiveLayers:
             return self.record.lowers
 
     async def _remove(self, request: dict[str, Any]) -> object:
-        async with self._one_at_a_time:
+        async with self.one_at_a_time:
             self._check_unchanged(request)
+            if any(layer.is_snapshot and str(layer.path) == request["path"] for layer in self._union.lowers):
+                raise OSError(errno.EINVAL, "it is a snapshot of the upper, which is nothing without it")
             lowers = [layer for layer in self._union.lowers if str(layer.path) != request["path"]]
             if not 0 < len(lowers) < len(self._union.lowers):
                 raise OSError(errno.EINVAL, "not a lower layer that can be removed")
@@ -63,10 +66,10 @@ class LiveLayers:
             return self.record.lowers
 
     async def _refresh(self, _request: dict[str, Any]) -> object:
-        async with self._one_at_a_time:
+        async with self.one_at_a_time:
             flags = self._session.negotiated.get("flags")
             keeps_sizes = isinstance(flags, list) and "writeback_cache" in flags
-            await self._tell(self._union.reread_layers(keeps_sizes).apply())
+            await self.tell(self._union.reread_layers(keeps_sizes).apply())
             return self.record.lowers
 
     def _check_unchanged(self, request: dict[str, Any]) -> None:
@@ -89,14 +92,18 @@ class LiveLayers:
         paths = [str(layer.path) for layer in lowers]
         record = dataclasses.replace(self.record, lowers=paths, layer_changes=self.record.layer_changes + 1)
         try:
-            self._registration.publish(record)
+            self.publish(record)
         except OSError:
             change.discard()
             raise
         notices = change.apply()
-        self.record = record
         _log.info("the lower layers of %s are now %s", record.mountpoint, ", ".join(paths))
-        await self._tell(notices)
+        await self.tell(notices)
+
+    def publish(self, record: Record) -> None:
+        """From now on the registry has ``record`` of the mount.  Changes nothing if it raises OSError."""
+        self._registration.publish(record)
+        self.record = record
 
     def _plan(self, lowers: list[Layer]) -> LayersChange:
         change = self._union.change_layers(lowers)
@@ -118,12 +125,13 @@ class LiveLayers:
         return None
 
     async def _make_kernel_let_go(self, change: LayersChange) -> None:
-        await self._tell([name for entry in change.in_the_way for name in entry.names])
+        await self.tell([name for entry in change.in_the_way for name in entry.names])
         with trio.move_on_after(_PATIENCE):
             while change.is_held:
                 await trio.sleep(_LOOK_AGAIN)
 
-    async def _tell(self, notices: list[Notice]) -> None:
+    async def tell(self, notices: list[Notice]) -> None:
+        """Tell the kernel what is no longer so."""
         # Whatever becomes of the client: a kernel that was told half of it would go on believing the rest.
         with trio.CancelScope(shield=True):
             await self._session.tell(notices)

@@ -29,12 +29,22 @@ def locked(directory: Path, patience: float = 0) -> Iterator[None]:
         RefusedError: another mount has it.
         OSError: it cannot be opened, or its filesystem has no locks.
     """
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = lock(directory, patience)
     try:
-        _lock(fd, directory, time.monotonic() + patience)
         yield
     finally:
         os.close(fd)
+
+
+def lock(directory: Path, patience: float = 0) -> int:
+    """The same until the descriptor that it returns is closed."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _lock(fd, directory, time.monotonic() + patience)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _lock(fd: int, directory: Path, deadline: float) -> None:

@@ -7,6 +7,7 @@ another union than the one asked for is refused in all three: passing over it wo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -92,6 +93,23 @@ def _number(kind: Callable[[str], float], unit: str, lowest: float, highest: flo
     return convert
 
 
+_SIZE = re.compile(r"([0-9]{1,15})([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_SIZE_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def parse_size(value: str) -> int:
+    """Bytes: a number, with k, M, G or T for powers of 1024 (as df(1) and Docker write them).
+
+    Raises:
+        ValueError: it is none, or 0; the text says what is wanted.
+    """
+    found = _SIZE.fullmatch(value)
+    size = int(found[1]) * _SIZE_UNITS[found[2].lower()] if found else 0
+    if not 0 < size < 1 << 63:
+        raise ValueError("a number of bytes, or one with k, M, G or T: 500M")
+    return size
+
+
 def _fsync(value: str) -> str:
     # 0 and 1 are fuse-overlayfs's.
     return {"0": "volatile", "1": "auto"}.get(value) or _choice("auto", "strict", "volatile", "0", "1")(value)
@@ -103,6 +121,7 @@ _SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "data_path": ("data_path", _choice(*DATA_PATHS)),
     "stack_depth": ("stack_depth", _number(int, "filesystems", 1, 2)),
     "spin": ("spin_us", _number(int, "microseconds", 0, 1_000_000)),
+    "size": ("size", parse_size),
     "max_inodes": ("max_inodes", _number(int, "inodes", 0, 1 << 40)),
     "timeout": ("timeout", _number(float, "seconds", 0, 1e9)),
     "fsync": ("fsync", _fsync),

@@ -38,7 +38,8 @@ class Record:
 
     ``start_time`` is the daemon's, in clock ticks since boot; ``mounted_at`` in seconds since the epoch; ``namespace`` names the
     daemon's mount namespace (the text of ``/proc/PID/ns/mnt``); ``own_work`` says that the user named no work directory; ``data``
-    are the data-only layers; ``layer_changes`` counts the changes of ``lowers`` since the mount.
+    are the data-only layers; ``layer_changes`` counts the changes of ``lowers`` since the mount; so many of these as
+    ``snapshots`` says are snapshots of the upper.
     """
 
     mountpoint: str
@@ -58,6 +59,7 @@ class Record:
     mounted_at: float
     data: list[str] = dataclasses.field(default_factory=list)
     layer_changes: int = 0
+    snapshots: int = 0
 
 
 class State(Enum):

@@ -28,7 +28,7 @@ class MountRequest:
     ``marks_volatile``: with ``fsync`` volatile the work directory is marked, so that no later mount accepts it; ``log`` the file
     for warnings (None: `unionfs.mounter.log.default_log`).  ``fsync``, ``redirect_dir``, ``userxattr``, ``metacopy``, ``index``,
     ``owners``, ``acl``, ``xattrs``, ``static_nlink``, ``ino32``, ``max_inodes`` and ``whiteout`` are as in
-    `unionfs.overlay.options.Options`.
+    `unionfs.overlay.options.Options`.  ``size``: bytes that the upper may take (None: any number).
     """
 
     mountpoint: Path
@@ -60,6 +60,7 @@ class MountRequest:
     whiteout: WhiteoutForm = "auto"
     log: Path | None = None
     data: tuple[Path, ...] = ()
+    size: int | None = None
 
 
 def build_request(
@@ -89,9 +90,13 @@ def build_request(
     if the_work and not the_upper:
         raise OptionError("workdir", "given without an upper", "add the upper (-u, upperdir), or leave the work directory out")
     _refuse_contradictions(options, has_upper=the_upper is not None, dialect=dialect)
+    if "size" in options.settings:
+        _refuse_unlimitable(options, has_upper=the_upper is not None)
 
     switches = {**_default_switches(dialect), **options.switches}
     settings = dict(options.settings)
+    if "size" in settings:
+        settings["data_path"] = "cached"  # what the kernel writes by itself would not be counted
     fsync = settings.pop("fsync", "volatile" if switches.get("volatile") else "auto")
     return MountRequest(
         mountpoint=mountpoint,
@@ -144,6 +149,16 @@ def _refuse_contradictions(options: Options, *, has_upper: bool, dialect: Dialec
     # write.
     if dialect is Dialect.UNIONFS and switches.get("ro") is False and not has_upper:
         raise OptionError("rw", "contradicts a union without an upper", "add an upper (-u, upperdir), or leave rw out")
+
+
+def _refuse_unlimitable(options: Options, *, has_upper: bool) -> None:
+    switches, settings = options.switches, options.settings
+    if not has_upper or switches.get("ro"):
+        remedy = "add an upper (-u, upperdir) without ro, or leave size out"
+        raise OptionError("size", "there is no writable layer to limit", remedy)
+    if settings.get("data_path") == "passthrough":
+        problem = "not possible with size: what is written would go past the daemon, which counts it"
+        raise OptionError("data_path=passthrough", problem, "leave one of the two out")
 
 
 def _owners(switches: dict[str, bool], settings: dict[str, Any], dialect: Dialect) -> OwnerOptions:

@@ -30,9 +30,10 @@ from unionfs.mounter.locks import locked
 from unionfs.mounter.process_setup import keep_what_is_loaded, stop_signals, tune_garbage_collector
 from unionfs.mounter.registry import Record, Registration, device_of, mount_namespace
 from unionfs.mounter.request import MountRequest
+from unionfs.mounter.snapshot_layers import with_snapshots
 from unionfs.mounter.stacking import stack_depth
+from unionfs.overlay import LimitedUnion, Stack, Union
 from unionfs.overlay import Options as UnionOptions
-from unionfs.overlay import Stack, Union
 
 if TYPE_CHECKING:
     from unionfs.mounter.serving import Server
@@ -79,7 +80,8 @@ def serve(request: MountRequest, log: Path | None, ready: Callable[[], None]) ->
         resources.callback(registration.remove)
         listener = listen(registration.directory)
         resources.callback(listener.close)
-        union = _open_union(checked)
+        checked, snapshots = with_snapshots(checked)
+        union = _open_union(checked, snapshots)
         resources.callback(union.close)
         # Before mounting, like everything that touches a path of the layers.
         settings = _session_settings(union, checked)
@@ -88,7 +90,7 @@ def serve(request: MountRequest, log: Path | None, ready: Callable[[], None]) ->
             if union.writable and checked.marks_volatile:
                 union.mark_volatile()
             own_work = union.writable and request.work is None
-            record = _record(registration, checked, device, log, own_work=own_work)
+            record = _record(registration, checked, device, log, own_work=own_work, snapshots=snapshots)
 
             def publish() -> None:
                 registration.publish(record)
@@ -137,7 +139,9 @@ def _load_server() -> type[Server]:
     return Server
 
 
-def _record(registration: Registration, checked: MountRequest, device: int, log: Path | None, *, own_work: bool) -> Record:
+def _record(
+    registration: Registration, checked: MountRequest, device: int, log: Path | None, *, own_work: bool, snapshots: int
+) -> Record:
     return Record(
         mountpoint=str(checked.mountpoint),
         pid=registration.pid,
@@ -155,6 +159,7 @@ def _record(registration: Registration, checked: MountRequest, device: int, log:
         log=_text(log),
         mounted_at=time.time(),
         data=[str(path) for path in checked.data],
+        snapshots=snapshots,
     )
 
 
@@ -204,30 +209,31 @@ def _mounted(request: MountRequest) -> Iterator[tuple[int, int]]:
     os.close(fd)
 
 
-def _open_union(request: MountRequest) -> Union:
-    return Union(
-        Stack(request.lowers, request.upper, request.work, request.data, request.read_only),
-        UnionOptions(
-            redirect_dir=request.redirect_dir,
-            userxattr=request.userxattr,
-            metacopy=request.metacopy,
-            index=request.index,
-            fsync=request.fsync,
-            owners=request.owners,
-            acl=request.acl,
-            xattrs=request.xattrs,
-            static_nlink=request.static_nlink,
-            ino32=request.ino32,
-            max_inodes=request.max_inodes,
-            whiteout=request.whiteout,
-        ),
+def _open_union(request: MountRequest, snapshots: int) -> Union:
+    stack = Stack(request.lowers, request.upper, request.work, request.data, request.read_only, snapshots)
+    options = UnionOptions(
+        redirect_dir=request.redirect_dir,
+        userxattr=request.userxattr,
+        metacopy=request.metacopy,
+        index=request.index,
+        fsync=request.fsync,
+        owners=request.owners,
+        acl=request.acl,
+        xattrs=request.xattrs,
+        static_nlink=request.static_nlink,
+        ino32=request.ino32,
+        max_inodes=request.max_inodes,
+        whiteout=request.whiteout,
     )
+    return Union(stack, options) if request.size is None else LimitedUnion(stack, options, request.size)
 
 
 def _session_settings(union: Union, request: MountRequest) -> SessionSettings:
     layers = [*request.lowers, *request.data, *([request.upper] if request.upper else [])]
     settings: dict[str, Any] = {
         "data_path": request.data_path,
+        # With writes held back, write(2) would say yes to what the limit refuses later.
+        "writeback": request.size is None,
         "acl": union.has_acl,
         "stack_depth": request.stack_depth or stack_depth(layers),
     }

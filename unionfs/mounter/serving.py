@@ -20,6 +20,7 @@ from unionfs.fuse.session import Session, SessionError, SessionSettings
 from unionfs.mounter import control_server
 from unionfs.mounter.errors import DaemonError
 from unionfs.mounter.live_layers import LiveLayers
+from unionfs.mounter.live_snapshots import LiveSnapshots
 from unionfs.mounter.process_figures import process_figures
 from unionfs.mounter.process_setup import stop_signals
 from unionfs.mounter.registry import Record, Registration
@@ -71,7 +72,8 @@ class _Tasks:
         self._stopped_by: signal.Signals | None = None
 
     async def run(self, listener: socket.socket, ready: Callable[[], None]) -> signal.Signals | None:
-        handlers = {"status": self._status, "explain": self._explain, **self._layers.handlers}
+        changes = {**self._layers.handlers, **LiveSnapshots(self._union, self._layers).handlers}
+        handlers = {"status": self._status, "explain": self._explain, **changes}
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._stop_on_signal, nursery.cancel_scope)
             await nursery.start(self._run_session, nursery.cancel_scope)

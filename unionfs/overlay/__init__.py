@@ -36,11 +36,13 @@ Layout, from the bottom up:
 ``layers_change``      other lower layers under a union in use.
 ``explain``            which layer a path comes from.
 ``union``              all of it behind the filesystem contract.
+``size_limit``, ``limited_union``   the same with a limit on what the upper may take.
 """
 
 from unionfs.overlay.layer import Layer, Stack, open_lower
 from unionfs.overlay.layers_change import LayersChange
+from unionfs.overlay.limited_union import LimitedUnion
 from unionfs.overlay.options import Options, OwnerOptions
 from unionfs.overlay.union import Union
 
-__all__ = ["Layer", "LayersChange", "Options", "OwnerOptions", "Stack", "Union", "open_lower"]
+__all__ = ["Layer", "LayersChange", "LimitedUnion", "Options", "OwnerOptions", "Stack", "Union", "open_lower"]

@@ -10,6 +10,7 @@ from unionfs.filesystem import Blocking, Opened
 from unionfs.linux.allocate import fallocate
 from unionfs.overlay import kinds, ownership
 from unionfs.overlay.copy_up import CopyUp
+from unionfs.overlay.data_place import DataPlace
 from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.real_file import find_data, open_own, read_fd, write_fd
 from unionfs.overlay.tree import Tree
@@ -24,6 +25,8 @@ class Contents:
         self._copy_up = copy_up
         self._sync = sync
         self._buffer = memoryview(bytearray())
+        self.copying_ranges: set[object] = set()
+        """The copies between files that other threads are making, or are about to."""
 
     def open(self, node: int, flags: int) -> Opened:
         """See `unionfs.filesystem.Filesystem.open`."""
@@ -43,9 +46,15 @@ class Contents:
                 raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
             if truncates:
                 os.ftruncate(write_fd(self._tree, inode), 0)
+            self._tree.nodes.written.add(inode.node)
         elif inode.rare is not None and inode.data is not None:
             find_data(self._tree, inode)  # who opens a file is told that there is no data, not who reads it
-        return Opened(int(inode.is_upper and (inode.rare is None or inode.data is None)), truncates)
+        return Opened(_generation(inode), truncates)
+
+    def created(self, inode: Inode) -> Opened:
+        """Tell of a file that was just made and is open for writing."""
+        self._tree.nodes.written.add(inode.node)
+        return Opened(_generation(inode))
 
     def read(self, inode: Inode, offset: int, size: int) -> memoryview:
         """Read what is in memory at once; otherwise raise `Blocking`, so that nobody else waits for the disk."""
@@ -110,7 +119,7 @@ class Contents:
         # In this order: the copy-up may have been that of the source too.
         target_fd = write_fd(self._tree, target)
         source_fd = read_fd(self._tree, source)
-        raise Blocking(_CopyRange(source_fd, source_offset, target_fd, target_offset, length), restart=False)
+        raise Blocking(_CopyRange(self.copying_ranges, source_fd, source_offset, target_fd, target_offset, length), restart=False)
 
     def lseek(self, inode: Inode, offset: int, whence: int) -> int:
         """SEEK_DATA and SEEK_HOLE."""
@@ -130,6 +139,16 @@ class Contents:
         else:
             fd = read_fd(self._tree, inode)
         raise Blocking(_Fsync(os.dup(fd), datasync), restart=False)
+
+
+def _generation(inode: Inode) -> int:
+    """See `Opened.generation`: which layer's the file is that has the data."""
+    if inode.rare is not None:
+        if inode.carried:
+            return inode.carried
+        if isinstance(inode.data, DataPlace):
+            return inode.data.place.layer.generation
+    return inode.place.layer.generation
 
 
 class _Read:
@@ -157,9 +176,11 @@ class _Read:
 class _CopyRange:
     """Copies between two files in another thread, by descriptors of its own."""
 
-    __slots__ = ("_length", "_source_fd", "_source_offset", "_target_fd", "_target_offset")
+    __slots__ = ("_length", "_running", "_source_fd", "_source_offset", "_target_fd", "_target_offset")
 
-    def __init__(self, source_fd: int, source_offset: int, target_fd: int, target_offset: int, length: int) -> None:
+    def __init__(
+        self, running: set[object], source_fd: int, source_offset: int, target_fd: int, target_offset: int, length: int
+    ) -> None:
         self._source_offset = source_offset
         self._target_offset = target_offset
         self._length = length
@@ -169,6 +190,8 @@ class _CopyRange:
         except OSError:
             os.close(self._source_fd)
             raise
+        self._running = running
+        running.add(self)
 
     def __call__(self) -> int:
         try:
@@ -176,6 +199,7 @@ class _CopyRange:
         finally:
             os.close(self._source_fd)
             os.close(self._target_fd)
+            self._running.discard(self)
 
 
 class _Fsync:

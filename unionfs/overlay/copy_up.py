@@ -16,7 +16,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from unionfs.filesystem import Blocking, StaleAttributes
-from unionfs.overlay import kinds
+from unionfs.overlay import kinds, snapshot_origins
 from unionfs.overlay.data_copy import DataCopy, InPlaceCopy, Reflinks, Settling, StagedWork
 from unionfs.overlay.data_place import DataPlace
 from unionfs.overlay.fd_pool import close
@@ -116,6 +116,8 @@ class CopyUp:
             upper_fd, copied, extent = self._copy_file(inode, target, lower, extent)
         else:
             upper_fd, copied = -1, self._copy_special(inode, target, lower)
+            if self._tree.work.limit is not None:
+                self._tree.work.limit.charge(copied.st_blocks * 512)
         self.count += 1
         parent = target.parent if target is not None else None
         if parent is not None and parent.upper_names is not None:
@@ -234,6 +236,8 @@ class CopyUp:
             if target is not None:
                 name = target.name
                 self._install(target.place, lambda fd: staged.install(fd, name))
+            else:
+                staged.account()
             return staged.fd, staged.made, extent
         except OSError:
             staged.drop()
@@ -263,12 +267,22 @@ class CopyUp:
             if size == 0:
                 return staged
             try:
-                source_fd = open_lower_file(self._tree, inode)
+                source_fd = self._source(inode, staged)
             except OSError:
                 staged.drop()
                 raise
             copying = inode.copying = DataCopy(source_fd, staged, size, self._sync and not self._is_strict, self._reflinks)
         return self._copied(copying, inode, size)
+
+    def _source(self, inode: Inode, staged: StagedFile) -> int:
+        """A descriptor of the lower file, whose data ``staged`` has room for."""
+        source_fd = open_lower_file(self._tree, inode)
+        try:
+            staged.reserve(os.fstat(source_fd).st_blocks * 512)
+        except OSError:
+            os.close(source_fd)
+            raise
+        return source_fd
 
     def _copied(self, copying: StagedWork, inode: Inode, size: int) -> StagedFile:
         """What has the ``size`` bytes of data of ``inode`` once ``copying`` is done; raises `Blocking` until then."""
@@ -310,7 +324,7 @@ class CopyUp:
         self.count += 1
         moved = self._succeed(inode) if inode.pins else inode
         close(moved)
-        moved.data, moved.redirect = None, b""
+        moved.data, moved.redirect, moved.carried = None, b"", 0
         moved.fd, moved.fd_writable = fd, True
         tree.pool.add(moved)
         return moved
@@ -325,12 +339,18 @@ class CopyUp:
                 return fd
             target = StagedFile(tree.work, fd, None)
             try:
-                source_fd = open_lower_file(tree, inode)
+                source_fd = self._source(inode, target)
             except OSError:
                 target.drop()
                 raise
             copying = inode.copying = InPlaceCopy(source_fd, target, size, self._sync, self._reflinks)
-        return self._copied(copying, inode, size).fd
+        staged = self._copied(copying, inode, size)
+        try:
+            staged.account(already=staged.made.st_blocks)
+        except OSError:
+            staged.drop()
+            raise
+        return staged.fd
 
     # -- symbolic links, devices, fifos, sockets --------------------------------------------------------------------------
 
@@ -364,7 +384,11 @@ class CopyUp:
         elif tree.index is not None:
             tree.index.prepare(copy, st.st_nlink)
         value = tree.origins.of(tree.dir_fd(inode.place), inode.place_name, st.st_dev)
-        inode.has_origin = tree.xattrs.set_origin(copy, value, follow=isinstance(copy, int))
+        follow = isinstance(copy, int)
+        inode.has_origin = tree.xattrs.set_origin(copy, value, follow)
+        first = snapshot_origins.first_origin(tree, inode.place, inode.place_name) if inode.has_origin else None
+        if first is not None:
+            tree.xattrs.set_first_origin(copy, first.value, follow)
 
     # -- all kinds --------------------------------------------------------------------------------------------------------
 
@@ -396,7 +420,9 @@ class CopyUp:
         moved = self._succeed(inode) if inode.pins else inode
         close(moved)
         moved.data = None  # a metadata-only copy in a lower layer was copied up with its data
+        moved.carried = 0
         if target is None:
+            moved.place = tree.upper_layer.root  # not where it is, for it has no name: which layer's it is
             if upper_fd >= 0:
                 moved.orphan_fd = os.open(b"/proc/self/fd/%d" % upper_fd, os.O_PATH | os.O_CLOEXEC)
         else:

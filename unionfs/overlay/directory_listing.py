@@ -9,7 +9,7 @@ from unionfs.filesystem import DirRow, Entry
 from unionfs.overlay import kinds
 from unionfs.overlay.attributes import attr_of, new_tuple
 from unionfs.overlay.inode import Directory
-from unionfs.overlay.listing import ino_in, kind_in, lower_ino, lower_kind, lower_places
+from unionfs.overlay.listing import LowerName, RealName, ino_in, kind_in, lower_ino, lower_kind, lower_places
 from unionfs.overlay.listing_order import ListingOrder
 from unionfs.overlay.tree import Tree
 
@@ -94,17 +94,27 @@ class DirectoryListing:
         below = (directory.lower_names or {}).get(name)
         if above is None:
             assert below is not None
-            place = directory.lowers[lower_places(below)[0]]
-            return tree.inos.shown(place.layer.device, lower_ino(below))
-        # A merged directory has the number of its lower part, unless the upper one is opaque: only a look at it tells.
-        looks = (below is not None and lower_kind(below) == kinds.DIR) if kind_in(above) == kinds.DIR else directory.impure
-        if looks:
+            layer, ino = directory.lowers[lower_places(below)[0]].layer, lower_ino(below)
+        else:
+            layer, ino = tree.upper_layer, ino_in(above)
+        if self._looks(directory, above, below):
             try:
                 return self._looked_up_ino(directory, name)
             except OSError as error:
                 if error.errno != errno.EACCES:  # which is a directory that we, too, may list but not search
                     return None
-        return tree.copied_up_inos.get(ino_in(above)) or tree.inos.shown(tree.upper_layer.device, ino_in(above))
+        known = tree.copied_up_inos.get(ino) if layer.is_upper or layer.is_snapshot else None
+        return known or tree.inos.shown(layer.device, ino)
+
+    @staticmethod
+    def _looks(directory: Directory, above: RealName | None, below: LowerName | None) -> bool:
+        """Whether the number may be that of another object than the one listed, so that only a look at it tells."""
+        if above is None:
+            assert below is not None
+            place = directory.lowers[lower_places(below)[0]]
+            return place.layer.is_snapshot and (place.impure or lower_kind(below) == kinds.DIR)
+        # A merged directory has the number of its lower part, unless the upper one is opaque.
+        return (below is not None and lower_kind(below) == kinds.DIR) if kind_in(above) == kinds.DIR else directory.impure
 
     def _looked_up_ino(self, directory: Directory, name: bytes) -> int:
         inode = self._tree.must_find(directory, name)

@@ -92,6 +92,24 @@ class Index:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def take_origins(self, origins: Origins) -> None:
+        """``origins`` are those of the lower layers from now on."""
+        self._origins = origins
+
+    def incomplete(self) -> set[tuple[int, int]]:
+        """The lower files (device, inode number) of which the upper has not all names that the union shows."""
+        found = set()
+        for name in self._entries:
+            origin = self._origins.find(_origin_in(name))
+            if origin is not None:
+                links = LowerLinks((origin.device, origin.ino), origin.nlink)
+                st = os.stat(name, dir_fd=self.place.fd, follow_symlinks=False)
+                self.join(links, name, kind_of(st))
+                # One of the names that the file itself has is the one in here.
+                if links.offset >= 0:
+                    found.add(links.key)
+        return found
+
     def close(self) -> None:
         """Close the directory."""
         self._layer.close()

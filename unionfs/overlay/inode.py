@@ -53,6 +53,7 @@ class _Rare:
     copying: StagedWork | None = None
     successor: Inode | None = None
     predecessor: Inode | None = None
+    carried: int = 0
     other_names: tuple[tuple[Directory, bytes], ...] = ()
 
 
@@ -131,6 +132,8 @@ class Inode:
     """Set once a copy-up had to leave this node behind (it was pinned): what now stands for it."""
     predecessor = _RareField["Inode | None"](None)
     """The node left behind, as long as the kernel knows it."""
+    carried = _RareField(0)
+    """The generation of the layer that its file was in when a snapshot carried it on into a new upper; 0: it was not."""
     other_names = _RareField["tuple[tuple[Directory, bytes], ...]"](())
     """Its dentries but the first."""
 

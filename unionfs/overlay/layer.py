@@ -28,12 +28,25 @@ class Stack:
     data: tuple[Path, ...] = ()
     read_only: bool = False
     """Whether ``upper`` is only looked at: then ``work`` need not be there, and may have an index."""
+    snapshots: int = 0
+    """How many of ``lowers``, from the top on, were the upper once (`unionfs.overlay.snapshots`)."""
 
 
 class Layer:
     """One directory of the stack, held open."""
 
-    __slots__ = ("_mount_fd", "device", "is_idmapped", "is_upper", "label", "override", "path", "root")
+    __slots__ = (
+        "_mount_fd",
+        "device",
+        "generation",
+        "is_idmapped",
+        "is_snapshot",
+        "is_upper",
+        "label",
+        "override",
+        "path",
+        "root",
+    )
 
     def __init__(self, label: str, path: Path, root_fd: int, is_upper: bool, mount_fd: int = -1) -> None:
         """``is_upper``: it is where changes go.  ``mount_fd``: what keeps the layer's private mount alive, if it has one."""
@@ -46,7 +59,18 @@ class Layer:
         """The attribute that has the owners of its objects; None: the real ones count."""
         self.is_idmapped = False
         """Whether its mount has mapped the real owners already."""
+        self.generation = int(is_upper)
+        """For `unionfs.filesystem.Opened`: a number that its files do not share with those that they are copied up to."""
+        self.is_snapshot = False
+        """Whether it was the upper: what was copied up to it goes on showing the inode numbers of its origins."""
         self._mount_fd = mount_fd
+
+    def freeze(self, opened: Layer) -> None:
+        """The upper becomes a lower layer: the same directory, from now on by way of ``opened``, which it takes over."""
+        close(self.root)
+        self.root.fd, opened.root.fd = opened.root.fd, -1
+        self._mount_fd, opened._mount_fd = opened._mount_fd, -1
+        self.is_upper, self.is_snapshot = False, True
 
     def close(self) -> None:
         """Close the root, which no `FdPool` closes."""

@@ -111,14 +111,15 @@ class LowerStack:
                 return
             path = b"/" + b"/".join(walk.names_below())
 
-    def find_path(self, path: bytes, index: int) -> tuple[RealDir, bytes] | None:
-        """What the first of the layers from ``index`` on has at ``path``, of whatever type: a real directory and a name in it."""
+    def find_path(self, path: bytes, index: int) -> tuple[RealDir, bytes, bytes] | None:
+        """What the first of the layers from ``index`` on has at ``path``, of whatever type: a real directory, a name in it, and
+        the path to go on with in the layers below that."""
         *names, last = path[1:].split(b"/")
         for layer in self._layers[index:]:
             walk = _Walk(names)
             real = self._walk(layer, walk)
             if real is not None and self.is_there(real, last):
-                return real, last
+                return real, last, b"/" + b"/".join([*walk.names_below(), last])
             if walk.ends:
                 break
             names = walk.names_below()

@@ -73,13 +73,17 @@ class Metacopies:
                 if not self._follow:
                     raise OSError(errno.EPERM, f"the metadata-only copy {name!r} leads to no data-only layer")
                 raise OSError(errno.EIO, f"the data of the metadata-only copy {name!r} is missing in the layers below")
-            below, below_name, position = found
+            below, below_name, position, where = found
             below_fd = below.open(self._pool)
             if not self._is_metacopy(below_fd, below_name):
                 st = os.stat(below_name, dir_fd=below_fd, follow_symlinks=False)
                 return DataPlace(below, below_name, st.st_blocks), redirect
             last_redirect = self._redirect(below_fd, below_name)
-            where = last_redirect or where
+            if last_redirect and where.startswith(b"/") and not last_redirect.startswith(b"/"):
+                # Beside where that was found, which need not be in a directory that ``parent`` merges.
+                where = where.rpartition(b"/")[0] + b"/" + last_redirect
+            else:
+                where = last_redirect or where
 
     def find(self, data: SoughtData) -> DataPlace:
         """Ask the data-only layers.
@@ -89,16 +93,18 @@ class Metacopies:
         """
         return self._data_layers.find(data.path)
 
-    def _next(self, parent: Directory, where: bytes, position: int, index: int) -> tuple[RealDir, bytes, int] | None:
-        """The next regular file below: a path from the roots is looked for from layer ``index + 1`` on, a name in the real
-        directories of ``parent`` after ``position``."""
+    def _next(self, parent: Directory, where: bytes, position: int, index: int) -> tuple[RealDir, bytes, int, bytes] | None:
+        """The next regular file below, and where to look after that: a path from the roots is looked for from layer ``index + 1``
+        on, a name in the real directories of ``parent`` after ``position``."""
         if where.startswith(b"/"):
             found = self._lower_stack.find_path(where, index + 1)
-            return None if found is None or not self._is_regular(*found) else (*found, position)
+            if found is None or not self._is_regular(found[0], found[1]):
+                return None
+            return found[0], found[1], position, found[2]
         for deeper in range(position + 1, len(parent.lowers)):
             above = parent.lowers[deeper]
             if self._lower_stack.is_there(above, where):
-                return (above, where, deeper) if self._is_regular(above, where) else None
+                return (above, where, deeper, where) if self._is_regular(above, where) else None
         return None
 
     def _is_regular(self, place: RealDir, name: bytes) -> bool:

@@ -24,10 +24,14 @@ class NodeTable:
         self.ceiling, self.floor = sys.maxsize, 0
         """`on_crossing` is called when there are more inodes than the ceiling, or no more than the floor."""
         self.on_crossing: Callable[[], None] = lambda: None
+        self.on_orphan_end: Callable[[int], None] | None = None
+        """Called with the descriptor of an object without a name that is about to be let go of."""
         self._nodes: dict[int, Inode] = {}
         self._next = ROOT_ID
         self.stale: set[int] = set()
         """Node ids that a copy-up left behind, as long as the kernel knows them."""
+        self.written: set[int] = set()
+        """Node ids opened for writing since they were last pinned by nobody: the kernel may write to the real file by itself."""
         self.hard_links: dict[int, Inode] = {}
         """Upper files with several names, by real inode number: all names lead to one inode."""
         self.lower_links: dict[tuple[int, int], Inode] = {}
@@ -126,9 +130,12 @@ class NodeTable:
                 if real is not None and real.parent is not None:
                     close(real)
         del self._nodes[inode.node]
+        self.written.discard(inode.node)
         if len(self._nodes) <= self.floor:
             self.on_crossing()
         if inode.orphan_fd >= 0:
+            if self.on_orphan_end is not None:
+                self.on_orphan_end(inode.orphan_fd)
             os.close(inode.orphan_fd)
             inode.orphan_fd = -1
         if inode.rare is not None:

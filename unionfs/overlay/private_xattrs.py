@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
 _ESCAPE = b"overlay."
 _LONGEST_NAME = 255
@@ -49,6 +50,10 @@ class PrivateXattrs:
         self._metacopy = self.prefix + b"metacopy"
         self._nlink = self.prefix + b"nlink"
         self._upper = self.prefix + b"upper"
+        self._first_origin = self.prefix + b"unionfs.origin"
+        self.snapshots = self.prefix + b"unionfs.snapshots"
+        self.made_with = self.prefix + b"unionfs.made-with"
+        """These two: see `unionfs.overlay.snapshots`."""
         self._escaped = self.prefix + _ESCAPE
 
     # -- reading ------------------------------------------------------------------------------------------------------
@@ -73,6 +78,10 @@ class PrivateXattrs:
     def origin(self, path: bytes) -> bytes:
         """Value of ``origin``; empty if there is none, or if it says no more than that there was one."""
         return self._get(path, self._origin)
+
+    def first_origin(self, path: bytes) -> bytes:
+        """The origin of an object's origin that is in a snapshot and shows the number of that; empty if there is none."""
+        return self._get(path, self._first_origin)
 
     def is_impure(self, dir_fd: int) -> bool:
         """Whether a directory may hold objects with an origin."""
@@ -166,6 +175,18 @@ class PrivateXattrs:
         """Note where an object, at a path or open, was copied up from; false where it can have no such attribute (best effort, as
         in OverlayFS)."""
         return self._try_set(path, self._origin, value, follow)
+
+    def set_first_origin(self, path: bytes | int, value: bytes, follow: bool) -> None:
+        """See `first_origin`."""
+        os.setxattr(path, self._first_origin, value, follow_symlinks=follow)
+
+    def remove_origin(self, layer: Path) -> None:
+        """A layer's root has none any more."""
+        try:
+            os.removexattr(layer, self._origin)
+        except OSError as error:
+            if error.errno not in _ABSENT:
+                raise
 
     def set_nlink(self, path: bytes | int, value: bytes, follow: bool = False) -> None:
         """Note how many names the union shows of a file that is, or is about to be, in the index."""

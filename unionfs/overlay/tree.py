@@ -35,6 +35,7 @@ from unionfs.overlay.node_table import NodeTable
 from unionfs.overlay.options import Options
 from unionfs.overlay.origin import Found, Origins
 from unionfs.overlay.private_xattrs import PrivateXattrs
+from unionfs.overlay.snapshot_origins import first_ino, lower_ino, numbered
 from unionfs.overlay.whiteouts import Whiteouts
 from unionfs.overlay.work_dir import WorkDir
 
@@ -82,11 +83,14 @@ class Tree:
 
     def _begin(self) -> None:
         """Start at the root of ``lowers``, with nothing looked up yet."""
+        self._look_in_lowers()
+        upper_root = self.upper.root if self.upper else None
+        self.root = self.new_directory(upper_root, tuple(layer.root for layer in self.lowers))
+
+    def _look_in_lowers(self) -> None:
         follow = self._follows_redirects
         self.lower_stack = LowerStack(self.lowers, self.pool, self.xattrs, follow)
         self.metacopies = Metacopies(self.lower_stack, self._data_layers, self.pool, self.xattrs, follow)
-        upper_root = self.upper.root if self.upper else None
-        self.root = self.new_directory(upper_root, tuple(layer.root for layer in self.lowers))
 
     def over(self, lowers: list[Layer]) -> Tree:
         """The same union over other lower layers, with nothing looked up yet: what a fresh mount of them would show.  It shares
@@ -110,12 +114,26 @@ class Tree:
         """From now on the lower layers are those of ``other``, made by `over`; the inodes are left to the caller."""
         self.lowers, self.origins, self.index = other.lowers, other.origins, other.index
         self.lower_stack, self.metacopies = other.lower_stack, other.metacopies
+        self._label_lowers()
+
+    def freeze_upper(self, new: Layer, index: Index | None) -> None:
+        """The upper is the topmost lower layer from now on, ``new`` the upper; the inodes are left to the caller."""
+        self.lowers, self.upper = [self.upper_layer, *self.lowers], new
+        self.origins, self.index = Origins(self.lowers, new), index
+        if index is not None:
+            index.take_origins(self.origins)
+        self._label_lowers()
+        self._look_in_lowers()
+
+    def _label_lowers(self) -> None:
         for index, layer in enumerate(self.lowers):
             layer.label = layer_label("lower", index)
 
     def _open_layers(self, stack: Stack, options: Options) -> None:
         for index, path in enumerate(stack.lowers):
             self.lowers.append(open_lower(index, path))
+        for layer in self.lowers[: stack.snapshots]:
+            layer.is_snapshot = True
         for index, path in enumerate(stack.data):
             self.data_only.append(open_lower(index, path, "data"))
         if stack.upper is not None and stack.read_only:
@@ -329,7 +347,7 @@ class Tree:
 
     def _new_lower_inode(self, directory: Directory, name: bytes, kind: int, position: int, st: os.stat_result) -> Inode:
         place = directory.lowers[position]
-        inode = Inode(self.nodes.new_id(), self.inos.shown(st.st_dev, st.st_ino), kind, place, name, ctime_mark(st))
+        inode = Inode(self.nodes.new_id(), lower_ino(self, place, name, st), kind, place, name, ctime_mark(st))
         self.nodes.add(inode)
         if kind == kinds.REG and self.metacopies.may_be(place):
             self._find_data(inode, directory, name, position)
@@ -353,7 +371,7 @@ class Tree:
             entry = self.index.entry_of(self.dir_fd(place), name, st.st_dev)
             if self.index.has(entry):
                 indexed = self.index.join(links, entry, kind)
-                inode = Inode(self.nodes.new_id(), self.inos.shown(*key), kind, self.index.place, entry)
+                inode = Inode(self.nodes.new_id(), lower_ino(self, place, name, st), kind, self.index.place, entry)
                 inode.has_origin = True
                 self.nodes.add(inode)
                 self.nodes.add_lower_links(inode, links)
@@ -392,7 +410,7 @@ class Tree:
             # Of a lower file with several names each copied-up one is a file of its own, with its own number, unless the index
             # keeps them together.
             if origin is not None and (origin.nlink == 1 or self._join_links(inode, origin, value.hex().encode(), st)):
-                inode.ino = self.inos.shown(origin.device, origin.ino)
+                inode.ino = first_ino(self, directory.upper, name) or self.inos.shown(origin.device, origin.ino)
             if kind == kinds.REG:
                 self._find_data(inode, directory, name, -1)
         return inode
@@ -428,7 +446,12 @@ class Tree:
         """``directory``, which is in the upper layer, is about to hold an object with an origin."""
         if not directory.impure:
             assert directory.upper is not None
-            directory.impure = self.xattrs.set_impure(self.dir_fd(directory.upper))
+            fd, limit = self.dir_fd(directory.upper), self.work.limit
+            before = os.fstat(fd).st_blocks if limit is not None else 0
+            directory.impure = self.xattrs.set_impure(fd)
+            if limit is not None:
+                # The attribute may be the one too many for the inode.
+                limit.charge((os.fstat(fd).st_blocks - before) * 512)
 
     def _find_upper_directory(self, directory: Directory, name: bytes, places: tuple[int, ...], st: os.stat_result) -> Directory:
         real = RealDir(self.upper_layer, directory.upper, name)
@@ -453,9 +476,10 @@ class Tree:
         ``st`` is of the topmost lower one, or of the upper one if there is no lower: its inode number is what is shown, so
         copy-up does not change it.
         """
-        real = lowers[0] if lowers else upper
+        real = numbered(lowers) if lowers else upper
         assert real is not None
-        st = st or os.fstat(self.dir_fd(real))
+        if st is None or (lowers and real is not lowers[0]):
+            st = os.fstat(self.dir_fd(real))
         directory = Directory(self.nodes.new_id(), self.inos.shown(st.st_dev, st.st_ino), upper, lowers)
         self.nodes.add(directory)
         return directory

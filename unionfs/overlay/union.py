@@ -20,6 +20,7 @@ from unionfs.overlay.inode_bound import InodeBound
 from unionfs.overlay.inode_flags import InodeFlags
 from unionfs.overlay.layer import Layer, Stack
 from unionfs.overlay.layers_change import LayersChange, Underneath
+from unionfs.overlay.live_snapshot import LiveSnapshot, is_busy
 from unionfs.overlay.options import Options
 from unionfs.overlay.real_file import read_fd
 from unionfs.overlay.removal import Removal
@@ -57,6 +58,7 @@ class Union:
         self.stale = tree.nodes.stale
         # In memory there is nothing to wait for, and a change of threads costs more than most requests.
         fsync = options.fsync if tree.upper_is_durable else "volatile"
+        self._syncs = fsync != "volatile"
         self._copy_up = CopyUp(tree, fsync, options.metacopy)
         self._contents = Contents(tree, self._copy_up, fsync != "volatile")
         self._attributes = Attributes(tree, self._copy_up, self._contents, options.xattrs)
@@ -178,13 +180,13 @@ class Union:
             inode = tree.must_find(directory, name)
             opened = self._contents.prepare(inode, flags)
             return self._entry(inode, tree.stat(inode)), opened
-        entry = self._entry(*self._creation.create(directory, name, mode, caller))
-        return entry, Opened(1)
+        inode, st = self._creation.create(directory, name, mode, caller)
+        return self._entry(inode, st), self._contents.created(inode)
 
     def tmpfile(self, parent: int, mode: int, caller: Caller) -> tuple[Entry, Opened]:
         self._make_room()
-        entry = self._entry(*self._creation.tmpfile(self._nodes.get_directory(parent), mode, caller))
-        return entry, Opened(1)
+        inode, st = self._creation.tmpfile(self._nodes.get_directory(parent), mode, caller)
+        return self._entry(inode, st), self._contents.created(inode)
 
     def pin(self, node: int) -> None:
         inode = self._nodes.find(node)
@@ -196,6 +198,8 @@ class Union:
         inode = self._nodes.find(node)
         if inode is not None:
             inode.pins -= 1
+            if not inode.pins:
+                self._nodes.written.discard(node)
 
     def backing_fd(self, node: int) -> int:
         return read_fd(self._tree, self._nodes.get(node))
@@ -308,6 +312,21 @@ class Union:
         written underneath must become another inode.  Errors as `change_layers`.
         """
         return LayersChange(self._tree, self.lowers, Underneath(kernel_keeps_sizes))
+
+    # -- snapshots ------------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a snapshot must wait, because another thread is writing to the upper."""
+        return is_busy(self._tree, self._contents.copying_ranges)
+
+    def prepare_snapshot(self, name: str | None) -> LiveSnapshot:
+        """Begin a snapshot; nothing has changed before `LiveSnapshot.take`, which must come when the union is not `is_busy`.
+
+        Raises:
+            OSError: EINVAL: impossible for this union, in words; EEXIST: there is one of that name.
+        """
+        return LiveSnapshot(self._tree, name, sync=self._syncs)
 
     def close(self) -> None:
         self._tree.close()

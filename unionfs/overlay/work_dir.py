@@ -13,9 +13,13 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unionfs.linux.links import link_fd
 from unionfs.overlay import incompat
+
+if TYPE_CHECKING:
+    from unionfs.overlay.size_limit import SizeLimit
 
 _log = logging.getLogger("unionfs.overlay")
 
@@ -43,6 +47,8 @@ class WorkDir:
             self.fd = os.open(b"work", _OPEN_DIR, dir_fd=base_fd)
         finally:
             os.close(base_fd)
+        self.limit: SizeLimit | None = None
+        """What counts the bytes of all that is installed from here."""
         self._next = 0
         self._has_tmpfile = True
         self._empty()
@@ -184,24 +190,54 @@ class StagedFile:
         made: its attributes at the beginning: whose it is before anybody has set that, and which inode it will be.
     """
 
-    __slots__ = ("_name", "_work", "fd", "made")
+    __slots__ = ("_name", "_reserved", "_work", "fd", "made")
 
     def __init__(self, work: WorkDir, fd: int, name: bytes | None) -> None:
         self._work = work
         self._name = name
+        self._reserved = 0
         self.fd = fd
         self.made = os.fstat(fd)
 
+    def reserve(self, size: int) -> None:
+        """It is about to hold ``size`` bytes.  ENOSPC where the layer has a size limit that leaves no room for them."""
+        limit = self._work.limit
+        if limit is not None:
+            limit.reserve(size)
+            self._reserved = size
+
     def install(self, dir_fd: int, name: bytes) -> None:
-        """Give it its name in an upper directory, where nothing has that."""
-        if self._name is None:
-            link_fd(self.fd, dir_fd, name)
-        else:
-            os.rename(self._name, name, src_dir_fd=self._work.fd, dst_dir_fd=dir_fd)
-            self._name = None
+        """Give it its name in an upper directory, where nothing has that.  ENOSPC as `reserve`."""
+        self.account()
+        try:
+            if self._name is None:
+                link_fd(self.fd, dir_fd, name)
+            else:
+                os.rename(self._name, name, src_dir_fd=self._work.fd, dst_dir_fd=dir_fd)
+                self._name = None
+        except OSError:
+            self._take_back()
+            raise
+
+    def account(self, already: int = 0) -> None:
+        """What it occupies belongs to the upper layer from now on; ``already``: blocks (of 512 bytes) of it that did before."""
+        limit = self._work.limit
+        if limit is not None:
+            self._release(limit)
+            limit.take((os.fstat(self.fd).st_blocks - already) * 512)
+
+    def _take_back(self) -> None:
+        if self._work.limit is not None:
+            self._work.limit.charge(-os.fstat(self.fd).st_blocks * 512)
+
+    def _release(self, limit: SizeLimit) -> None:
+        limit.release(self._reserved)
+        self._reserved = 0
 
     def drop(self) -> None:
         """It shall not be: close it and remove the name it has here."""
+        if self._work.limit is not None:
+            self._release(self._work.limit)
         os.close(self.fd)
         if self._name is not None:
             self._work.remove(self._name)

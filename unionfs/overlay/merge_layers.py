@@ -1,0 +1,197 @@
+"""Several snapshots that lie upon each other become one layer.
+
+What that must hold is worked out from the two views, with the snapshots and without: a name that only the lower view has needs a
+whiteout; a directory is opaque, or has a redirect, where it is not merged with what lies below its name.  So nothing is left of
+what one of them had and another took away.  Files are linked, not copied: they keep their inodes, which origins and the index of
+hard links mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from unionfs.overlay import kinds
+from unionfs.overlay.data_copy import Reflinks, copy_data
+from unionfs.overlay.inode import Directory, Inode
+from unionfs.overlay.layer import Stack
+from unionfs.overlay.layer_diff import is_same_place, real_key
+from unionfs.overlay.options import Options
+from unionfs.overlay.private_xattrs import PrivateXattrs
+from unionfs.overlay.real_file import open_lower_file
+from unionfs.overlay.snapshots import Snapshots, Staged
+from unionfs.overlay.tree import Tree
+
+
+def merge_snapshots(snapshots: Snapshots, numbers: Sequence[int], *, is_user: bool) -> int:
+    """Merge the snapshots ``numbers``, the topmost first; the number of the one that takes their place.
+
+    First that is made, then everything that was built on them is put on it instead, one after the other, each in one step; last
+    they are removed.  After a crash `Snapshots.recover` does the rest.
+
+    Raises:
+        OSError: a layer cannot be read, or the new one not be made.
+    """
+    top, bottom = snapshots.get(numbers[0]), snapshots.get(numbers[-1])
+    lowers = [Path(lower) for lower in top.about.lowers]
+    staged = snapshots.stage(f"{top.about.name} merged", lowers)
+    assert staged.about is not None
+    try:
+        rest = (*snapshots.layers(bottom.below), *lowers)
+        _fill(staged, (*snapshots.layers(numbers), *rest), rest, Options(userxattr=is_user))
+        snapshots.set_below(staged.upper, bottom.below)
+        staged.about = dataclasses.replace(top.about, replaces=list(numbers))
+        staged.publish()
+    except OSError:
+        staged.discard()
+        raise
+    snapshots.finish_merge(snapshots.get(staged.number))
+    return staged.number
+
+
+def _fill(staged: Staged, layers: Sequence[Path], rest: Sequence[Path], options: Options) -> None:
+    whole = Tree(Stack(tuple(layers)), options)
+    try:
+        below = Tree(Stack(tuple(rest)), options)
+        try:
+            _Merge(staged, whole, below, len(layers) - len(rest)).run()
+        finally:
+            below.close()
+    finally:
+        whole.close()
+
+
+class _Merge:
+    """Fills the directory of a staged snapshot; ``whole`` is the view with the ``count`` topmost layers, ``below`` without."""
+
+    def __init__(self, staged: Staged, whole: Tree, below: Tree, count: int) -> None:
+        self._top = staged.upper
+        self._whole = whole
+        self._below = below
+        self._merged = set(whole.lowers[:count])
+        self._xattrs: PrivateXattrs = whole.xattrs
+        self._paths: dict[tuple[tuple[str, str], ...], tuple[bytes, Directory]] | None = None
+
+    def run(self) -> None:
+        """Fill it."""
+        waiting: list[tuple[bytes, Directory, Directory | None]] = [(b".", self._whole.root, self._below.root)]
+        made: list[tuple[bytes, Directory]] = []
+        while waiting:
+            for tree in (self._whole, self._below):
+                if tree.pool.is_full:
+                    tree.pool.trim()
+            path, directory, below = waiting.pop()
+            made.append((path, directory))
+            for name in self._whole.names(directory):
+                self._put(path, directory, below, name, waiting)
+            for name in self._below.names(below) if below is not None else ():
+                if self._whole.kind(directory, name) is None:
+                    os.mknod(self._path(path + b"/" + name), stat.S_IFCHR, kinds.WHITEOUT_RDEV)
+        for path, directory in reversed(made):
+            self._look_like(path, directory)
+
+    def _path(self, path: bytes) -> bytes:
+        return os.path.join(os.fsencode(self._top), path)
+
+    def _put(
+        self,
+        path: bytes,
+        directory: Directory,
+        below: Directory | None,
+        name: bytes,
+        waiting: list[tuple[bytes, Directory, Directory | None]],
+    ) -> None:
+        inode = self._whole.must_find(directory, name)
+        found = self._below.find(below, name) if below is not None else None
+        if found is not None and is_same_place(inode, found[0]):
+            return
+        target = path + b"/" + name
+        if not isinstance(inode, Directory):
+            self._put_file(inode, target)
+            return
+        os.mkdir(self._path(target), 0o700)
+        waiting.append((target, inode, self._merge_with(inode, found[0] if found is not None else None, target)))
+
+    def _merge_with(self, directory: Directory, by_name: Inode | None, target: bytes) -> Directory | None:
+        """What a directory is merged with below, having said so on ``target`` where its name alone does not."""
+        wanted = tuple(real_key(real) for real in directory.lowers if real.layer not in self._merged)
+        if isinstance(by_name, Directory) and wanted == _reals(by_name):
+            return by_name
+        if not wanted:
+            if isinstance(by_name, Directory):
+                self._xattrs.make_opaque(self._path(target))
+            return None
+        path, below = self._find_below(wanted, target)
+        self._xattrs.set_redirect(self._path(target), path)
+        return below
+
+    def _find_below(self, wanted: tuple[tuple[str, str], ...], target: bytes) -> tuple[bytes, Directory]:
+        if self._paths is None:
+            self._paths = {}
+            waiting: list[tuple[bytes, Directory]] = [(b"", self._below.root)]
+            while waiting:
+                path, directory = waiting.pop()
+                self._paths[_reals(directory)] = path, directory
+                for name in self._below.names(directory):
+                    if self._below.kind(directory, name) == kinds.DIR:
+                        child = self._below.must_find(directory, name)
+                        assert isinstance(child, Directory)
+                        waiting.append((path + b"/" + name, child))
+        if wanted not in self._paths:
+            raise OSError(errno.EXDEV, "a directory is merged with what no single redirect leads to", os.fsdecode(target))
+        return self._paths[wanted]
+
+    # -- what is put there ------------------------------------------------------------------------------------------------
+
+    def _put_file(self, inode: Inode, target: bytes) -> None:
+        path = self._path(target)
+        if inode.data is None and inode.place.layer in self._merged:
+            # Through the path of the layer: a link cannot be made across the private mount that the tree reads it by.
+            os.link(os.fsencode(inode.place.path() / os.fsdecode(inode.place_name)), path, follow_symlinks=False)
+            return
+        if inode.kind != kinds.REG:
+            raise OSError(errno.EXDEV, "what is below shows elsewhere, and can only be linked", os.fsdecode(target))
+        source = open_lower_file(self._whole, inode)
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                copy_data(source, fd, os.fstat(source).st_size, Reflinks())
+            finally:
+                os.close(fd)
+        finally:
+            os.close(source)
+        self._copy_metadata(self._whole.path(inode), path, self._whole.stat(inode))
+
+    def _look_like(self, path: bytes, directory: Directory) -> None:
+        real = self._whole.path(directory)
+        if any(real.impure for real in directory.lowers if real.layer in self._merged):
+            with contextlib.closing(_Opened(self._path(path))) as opened:
+                self._xattrs.set_impure(opened.fd)
+        self._copy_metadata(real, self._path(path), self._whole.stat(directory))
+
+    def _copy_metadata(self, source: bytes, target: bytes, st: os.stat_result) -> None:
+        os.chown(target, st.st_uid, st.st_gid, follow_symlinks=False)
+        for name in os.listxattr(source, follow_symlinks=False):
+            if not self._xattrs.is_private(os.fsencode(name)):
+                os.setxattr(target, name, os.getxattr(source, name, follow_symlinks=False), follow_symlinks=False)
+        os.chmod(target, stat.S_IMODE(st.st_mode))
+        os.utime(target, ns=(st.st_atime_ns, st.st_mtime_ns))
+
+
+class _Opened:
+    """A directory that is open until `close`."""
+
+    def __init__(self, path: bytes) -> None:
+        self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+def _reals(directory: Directory) -> tuple[tuple[str, str], ...]:
+    return tuple(real_key(real) for real in directory.lowers)
