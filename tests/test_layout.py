@@ -21,7 +21,9 @@ ALLOWED: dict[str, set[str]] = {
     "check": {"linux", "overlay"},
     "mounter": {"filesystem", "linux", "overlay", "fuse"},
     "bench": {"linux"},
-    "cli": {"filesystem", "linux", "overlay", "fuse", "check", "mounter", "bench"},
+    "store": {"linux", "mounter"},
+    "containers": {"linux", "mounter", "store"},
+    "cli": {"filesystem", "linux", "overlay", "fuse", "check", "mounter", "bench", "store", "containers"},
 }
 """The parts of unionfs, and which others each may import besides the package itself (``__init__``, for its version)."""
 

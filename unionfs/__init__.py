@@ -12,5 +12,9 @@ General layout, from the bottom up; ``tests/test_layout.py`` fails on an import 
 ``mounter/``    what makes a mount of it all: options, checks before mounting, the daemon, its control socket.  Imports
                 everything above but ``check``.
 ``bench/``      the benchmark: compares unions that are mounted by running their programs, ours too.  Imports ``linux``.
+``store/``      layers, images and snapshots on disk, content-addressed, metadata in SQLite.  Imports ``linux`` and
+                ``mounter``: it asks that for a mount, and knows nothing of how a union works.
+``containers/`` bundles for runc or crun out of an image and a snapshot, and the life of a container.  Imports ``linux``,
+                ``mounter`` and ``store``.
 ``cli/``        (top-level folder, installed as ``unionfs.cli``) click commands.  Imports everything above; imported by nothing.
 """

@@ -7,6 +7,10 @@
 ``inode_flags``   flags of chattr(1)
 ``statx``         the time of birth
 ``handles``       name_to_handle_at(2), open_by_handle_at(2)
+``openat2``       openat2(2)
+``syncfs``        syncfs(2)
+``overlay_mount`` mounting the kernel's OverlayFS by fsconfig(2)
+``btrfs``         subvolumes
 ``mount``         mount(2), umount2(2), private copies of mounts
 ``mountinfo``     /proc/self/mountinfo
 ``capabilities``  capabilities and the user namespace

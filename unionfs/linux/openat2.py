@@ -1,0 +1,34 @@
+"""openat2(2): opening a path that may not lead out of a directory, whatever symbolic links somebody has put there."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from ctypes import c_char_p, c_int, c_long, c_size_t
+
+from unionfs.linux.libc import last_error, libc
+
+_SYS_OPENAT2 = 437  # the same on all architectures
+_NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 0x02, 0x04, 0x08  # include/uapi/linux/openat2.h
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+_syscall = libc.syscall
+_syscall.restype = c_long
+
+
+def open_beneath(directory: int, path: bytes, flags: int, mode: int = 0) -> int:
+    """Open ``path``, which is relative, below the open ``directory``; the descriptor is close-on-exec.
+
+    Raises:
+        OSError: as open(2); ELOOP: a symbolic link is on the way, or at its end; EXDEV: it leads out by ``..``; ENOSYS: Linux
+            before 5.6.
+    """
+    how = _OpenHow(flags | os.O_CLOEXEC | os.O_NOFOLLOW, mode, _NO_MAGICLINKS | _NO_SYMLINKS | _BENEATH)
+    fd: int = _syscall(c_long(_SYS_OPENAT2), c_int(directory), c_char_p(path), ctypes.byref(how), c_size_t(ctypes.sizeof(how)))
+    if fd < 0:
+        raise last_error(path)
+    return fd

@@ -1,0 +1,151 @@
+"""The metadata of the store: one SQLite database, each change of state one transaction."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from unionfs.store.errors import StoreError
+
+NAME = "store.db"
+_VERSION = 1
+_PATIENCE = 30.0
+"""Seconds to wait for another process's transaction.  They are short: slow work is done before or after one."""
+
+_SCHEMA = """
+CREATE TABLE layers (
+    diff_id TEXT PRIMARY KEY,           -- digest of the uncompressed tar
+    tar_size INTEGER NOT NULL,          -- bytes of that tar
+    unpacked_size INTEGER NOT NULL,     -- bytes that its directory takes
+    entries INTEGER NOT NULL,
+    created REAL NOT NULL               -- seconds since the epoch, as all times here
+) STRICT;
+CREATE TABLE images (
+    id TEXT PRIMARY KEY,                -- digest of its config, which is in blobs/
+    created REAL NOT NULL               -- when it came into the store
+) STRICT;
+CREATE TABLE image_layers (
+    image TEXT NOT NULL REFERENCES images ON DELETE CASCADE,
+    position INTEGER NOT NULL,          -- 0 is the bottom
+    diff_id TEXT NOT NULL REFERENCES layers,
+    PRIMARY KEY (image, position)
+) STRICT;
+CREATE INDEX image_layers_by_layer ON image_layers (diff_id);
+CREATE TABLE image_names (
+    name TEXT NOT NULL,
+    tag TEXT NOT NULL,
+    image TEXT NOT NULL REFERENCES images ON DELETE CASCADE,
+    PRIMARY KEY (name, tag)
+) STRICT;
+CREATE TABLE snapshots (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,   -- its directory in snapshots/, never used twice
+    name TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL CHECK (kind IN ('active', 'view', 'committed')),
+    parent TEXT REFERENCES snapshots (name),
+    driver TEXT NOT NULL,
+    diff_id TEXT REFERENCES layers,     -- of a committed one: the layer that it adds to its parent
+    size_limit INTEGER,                 -- bytes that an active one may take, NULL: no limit
+    labels TEXT NOT NULL DEFAULT '{}',  -- JSON
+    created REAL NOT NULL
+) STRICT;
+CREATE INDEX snapshots_by_parent ON snapshots (parent);
+CREATE INDEX snapshots_by_layer ON snapshots (diff_id);
+CREATE TABLE containers (
+    id TEXT PRIMARY KEY,                -- 64 hexadecimal digits
+    name TEXT NOT NULL UNIQUE,
+    image TEXT NOT NULL REFERENCES images,
+    snapshot TEXT NOT NULL UNIQUE REFERENCES snapshots (name),
+    options TEXT NOT NULL,              -- JSON
+    created REAL NOT NULL
+) STRICT;
+CREATE INDEX containers_by_image ON containers (image);
+"""
+
+
+class Database:
+    """The database of one store.  Each thread needs one of its own."""
+
+    def __init__(self, root: Path) -> None:
+        """Open it, and make it in ``root`` if it is not there.
+
+        Raises:
+            StoreError: it is of a newer version, or no database.
+            OSError: the directory cannot be written.
+        """
+        self.path = root / NAME
+        root.mkdir(mode=0o711, parents=True, exist_ok=True)
+        try:
+            self._connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.execute("PRAGMA foreign_keys = ON")
+            self._migrate()
+        except sqlite3.Error as error:
+            raise self._explain(error) from error
+
+    def _migrate(self) -> None:
+        with self.transaction() as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version > _VERSION:
+                raise StoreError(
+                    str(self.path),
+                    f"version {version}, this unionfs knows {_VERSION}",
+                    "use the unionfs that made it, or a newer one",
+                )
+            if version == 0:
+                # Not executescript(): that would commit the transaction.
+                for statement in filter(str.strip, _SCHEMA.split(";")):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {_VERSION}")
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that may write: committed at the end, rolled back by an exception.
+
+        Raises:
+            StoreError: the database failed (full disk, another process that does not end, damage).
+            sqlite3.IntegrityError: what the body did contradicts the schema; for the caller to explain.
+        """
+        try:
+            # IMMEDIATE: to wait for others at the beginning, not to fail at the first write.
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+        except sqlite3.IntegrityError:
+            raise
+        except sqlite3.Error as error:
+            raise self._explain(error) from error
+
+    def read(self, query: str, *arguments: object) -> list[tuple[object, ...]]:
+        """All rows of a query.
+
+        Raises:
+            StoreError: the database failed.
+        """
+        try:
+            return self._connection.execute(query, arguments).fetchall()
+        except sqlite3.Error as error:
+            raise self._explain(error) from error
+
+    def close(self) -> None:
+        """Give its files back."""
+        self._connection.close()
+
+    def _explain(self, error: sqlite3.Error) -> StoreError:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        remedy = {
+            sqlite3.SQLITE_FULL: "make room on the disk",
+            sqlite3.SQLITE_BUSY: "wait for the other unionfs commands to end",
+            sqlite3.SQLITE_READONLY: "use a store that you may write to (--root)",
+            sqlite3.SQLITE_CANTOPEN: "use a store that you may write to (--root)",
+            sqlite3.SQLITE_PERM: "use a store that you may write to (--root)",
+            sqlite3.SQLITE_IOERR: "see whether the disk is full or failing (dmesg)",
+        }.get(code, "restore it from a backup, or use another store (--root)")
+        return StoreError(str(self.path), f"the database failed: {error}", remedy)
