@@ -27,7 +27,9 @@ def run(*arguments: str, program: click.Command = unionfs) -> Result:
 
 
 def test_the_commands_are_those_of_the_documentation() -> None:
-    assert " ".join(COMMANDS) == "mount umount ls status metrics explain layers refresh check doctor bench completion"
+    of_mounts = "mount umount ls status metrics explain layers refresh snapshot check"
+    of_the_store = "image layer run ps exec logs stop kill rm diff commit export gc"
+    assert " ".join(COMMANDS) == f"{of_mounts} {of_the_store} doctor bench completion"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

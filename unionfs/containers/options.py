@@ -1,0 +1,117 @@
+"""What the user of ``unionfs run`` asks for."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from unionfs.store.errors import StoreError
+
+Network = Literal["host", "none"]
+NETWORKS: tuple[Network, ...] = ("host", "none")
+
+_SIZE = re.compile(r"([0-9]+)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """One container that somebody wants.  What is None comes from the image.
+
+    ``command`` are the words after the image; ``environment`` are ``NAME=VALUE``; ``size`` is the limit of the writable layer in
+    bytes; ``user`` is ``USER[:GROUP]``, names or numbers.
+    """
+
+    image: str
+    command: tuple[str, ...] = ()
+    name: str | None = None
+    entrypoint: str | None = None
+    environment: tuple[str, ...] = ()
+    working_dir: str | None = None
+    user: str | None = None
+    hostname: str | None = None
+    network: Network = "host"
+    labels: dict[str, str] = field(default_factory=dict)
+    read_only: bool = False
+    removes: bool = False
+    detached: bool = False
+    interactive: bool = False
+    terminal: bool = False
+    size: int | None = None
+    stop_signal: str | None = None
+    runtime: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is kept in the database."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, text: dict[str, Any]) -> RunOptions:
+        """The other way round."""
+        known = {**text, "command": tuple(text["command"]), "environment": tuple(text["environment"])}
+        return cls(**known)
+
+
+def wrong_usage(thing: str, problem: str, remedy: str) -> StoreError:
+    """An error that ends the command with status 2."""
+    error = StoreError(thing, problem, remedy)
+    error.exit_status = 2
+    return error
+
+
+def parse_size(text: str) -> int:
+    """Bytes of ``10G``, ``512M``, ``100k``, ``4096``; the letters are powers of 1024.
+
+    Raises:
+        StoreError: it is no size (exit status 2).
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None or int(match[1]) == 0:
+        raise wrong_usage(text, "not a size", "write a number of bytes, or one with K, M, G or T, such as 10G")
+    return int(match[1]) << 10 * " KMGT".index(match[2].upper() or " ")
+
+
+def parse_signal(text: str) -> signal.Signals:
+    """The signal of ``TERM``, ``SIGTERM`` or ``15``.
+
+    Raises:
+        StoreError: there is none (exit status 2).
+    """
+    try:
+        if text.isdigit():
+            return signal.Signals(int(text))
+        name = text.upper()
+        return signal.Signals[name if name.startswith("SIG") else f"SIG{name}"]
+    except (KeyError, ValueError):
+        raise wrong_usage(text, "no such signal", "kill -l lists them") from None
+
+
+def parse_environment_file(text: str) -> tuple[str, ...]:
+    """The lines of an environment file as docker reads it: ``NAME=VALUE`` or ``NAME``, taken literally; empty lines and those
+    that begin with ``#`` are left out."""
+    lines = (line.lstrip() for line in text.splitlines())
+    return tuple(line for line in lines if line and not line.startswith("#"))
+
+
+def parse_labels(words: Sequence[str]) -> dict[str, str]:
+    """Labels of ``NAME=VALUE``; ``NAME`` alone has an empty one.
+
+    Raises:
+        StoreError: a name is empty (exit status 2).
+    """
+    labels = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        if not name:
+            raise wrong_usage(word, "not a label", "write NAME=VALUE")
+        labels[name] = value
+    return labels
+
+
+def dump(value: object) -> str:
+    """JSON for the database, and for files."""
+    return json.dumps(value, sort_keys=True)

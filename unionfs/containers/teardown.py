@@ -1,0 +1,88 @@
+"""Undoing what was made for a container, in the order in which one thing needs the other.  Every step can be done again."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from unionfs.containers.container import Container, Containers
+from unionfs.containers.runtime import Runtime
+from unionfs.containers.status import Status, read_status, write_status
+from unionfs.linux.mount import MNT_DETACH, UMOUNT_NOFOLLOW, umount
+from unionfs.linux.mountinfo import read_mountinfo
+from unionfs.mounter.errors import MounterError
+from unionfs.store.errors import InUseError, NotFoundError
+from unionfs.store.store import Store
+
+_log = logging.getLogger("unionfs.containers")
+
+
+def is_mounted(path: Path) -> bool:
+    """Whether something is mounted on ``path``; asks nobody who may hang."""
+    return any(mount.mount_point == path for mount in read_mountinfo())
+
+
+def undo(store: Store, container: Container, runtime: Runtime) -> None:
+    """Everything but the container's record, its files and its writable layer: processes, cgroups, mounts.
+
+    Raises:
+        StoreError: the runtime refused.
+    """
+    if container.directory.exists():
+        runtime.delete(container.directory, container.id)
+    unmount(store, container)
+
+
+def unmount(store: Store, container: Container) -> None:
+    """Unmount its root filesystem; where somebody works in it from outside, take it away from its place at least."""
+    if not is_mounted(container.rootfs):
+        return
+    try:
+        store.snapshots.unmount(container.rootfs)
+    except (MounterError, OSError) as error:
+        _log.warning("%s: %s; it is detached", container.rootfs, error)
+        umount(os.fsencode(container.rootfs), MNT_DETACH | UMOUNT_NOFOLLOW)
+
+
+def note_end(container: Container, exit_code: int, error: str | None = None) -> Status:
+    """Record how it ended, unless that is known already.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    before = read_status(container.directory)
+    if before.state == "exited":
+        return before
+    after = replace(before, state="exited", finished=time.time(), exit_code=exit_code, error=error)
+    write_status(container.directory, after)
+    return after
+
+
+def remove(store: Store, containers: Containers, container: Container) -> None:
+    """Remove its record, its writable layer and its files, of a container that has ended and is not mounted.
+
+    Raises:
+        InUseError: it is mounted.
+    """
+    if is_mounted(container.rootfs):
+        raise InUseError(container.name, "its root filesystem is mounted", f"unmount {container.rootfs}")
+    containers.forget(container)
+    with contextlib.suppress(NotFoundError):
+        store.snapshots.remove(container.snapshot)
+    remove_files(store.root, container.directory)
+
+
+def remove_files(root: Path, directory: Path) -> None:
+    """Remove the files of a container: out of sight first, as a whole."""
+    trash = root / "staging" / f"{os.getpid()}-{directory.name}"
+    trash.parent.mkdir(mode=0o700, exist_ok=True)
+    try:
+        directory.rename(trash)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(trash)
