@@ -1,0 +1,37 @@
+"""The examples of systemd units are ones that systemd accepts."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.dropin.conftest import TIMEOUT, needs
+
+UNITS = Path(__file__).parents[2] / "packaging" / "systemd"
+
+pytestmark = needs("systemd-analyze")
+
+
+@pytest.mark.parametrize("unit", ["srv-merged.mount", "unionfs@.service"])
+def test_systemd_accepts_the_unit(tmp_path: Path, unit: str) -> None:
+    program = tmp_path / "unionfs"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    text = (UNITS / unit).read_text().replace("/usr/bin/unionfs", str(program))
+    name = unit.replace("@.", "@example.")
+    (tmp_path / name).write_text(text)
+    command = ["systemd-analyze", "verify", "--man=no", tmp_path / name]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    complaints = [line for line in done.stderr.splitlines() if re.search(rf"{re.escape(name)}|{tmp_path}", line)]
+    assert (done.returncode, complaints) == (0, []), done.stderr
+
+
+def test_unknown_setting_would_be_noticed(tmp_path: Path) -> None:
+    unit = tmp_path / "srv-merged.mount"
+    unit.write_text((UNITS / "srv-merged.mount").read_text() + "\n[Mount]\nOption=x\n")
+    command = ["systemd-analyze", "verify", "--man=no", unit]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert "Option" in done.stderr
