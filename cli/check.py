@@ -63,9 +63,15 @@ def _check(given: Directories, repair: bool) -> list[Outcome]:
     from unionfs.check import check
     from unionfs.mounter.checks import check_directory
     from unionfs.mounter.unmounted import unmounted
+    from unionfs.overlay.private_xattrs import PrivateXattrs
+    from unionfs.overlay.snapshots import Snapshots
 
     lowers, data = (tuple(check_directory("lower", path) for path in paths) for paths in (given.lowers, given.data))
     with unmounted(given.upper, given.work) as (upper, work):
+        if lowers:
+            # As a mount finds them: above the lowers that the user names.
+            snapshots = Snapshots(upper, PrivateXattrs(given.userxattr)).chain()
+            lowers = (*(layer for layer in snapshots if layer not in lowers), *lowers)
         return check(given._replace(upper=upper, work=work, lowers=lowers, data=data), repair)
 
 

@@ -39,6 +39,7 @@ SOUND: Tree = {
     "protected": file(protattr=b"ia"),
     "escaped": file(**{"overlay.opaque": b"anything"}),
     "redirected": directory(redirect=b"other"),
+    "impure/copied-up-from-snapshot": file(b"data", origin=HANDLE, **{"unionfs.origin": HANDLE}),
 }
 
 
@@ -46,6 +47,8 @@ def test_sound_attributes_are_no_findings(tmp_path: Path) -> None:
     stack = damaged(tmp_path, SOUND)
     os.setxattr(stack.upper, f"{PREFIX}uuid", bytes(range(16)))
     os.setxattr(stack.upper, f"{PREFIX}origin", HANDLE)
+    os.setxattr(stack.upper, f"{PREFIX}unionfs.snapshots", b"2 1")
+    os.setxattr(stack.upper, f"{PREFIX}unionfs.made-with", b"2")
     assert stack.found() == []
 
 
@@ -113,6 +116,7 @@ def test_uuid_of_another_size(tmp_path: Path, size: int) -> None:
         file(b"not empty", whiteout=b"y"),
         directory(whiteout=b"y"),
         directory(uuid=bytes(16)),
+        directory(**{"unionfs.snapshots": b"1"}),
         directory(upper=HANDLE),
         Symlink("x", xattrs={f"{PREFIX}redirect": b"/x"}),
         Special(0o010000, xattrs={f"{PREFIX}metacopy": b""}),

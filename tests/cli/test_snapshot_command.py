@@ -236,3 +236,12 @@ def test_command_lists_and_compares(programs: Programs, tmp_path: Path, monkeypa
     union.umount()
     with pytest.raises(MounterError, match="no snapshot of that name"):
         run("rm", union.upper, "three")
+
+
+def test_check_looks_at_the_snapshots_of_the_upper_too(union: Mounted) -> None:
+    (union.merged / "early").mkdir()
+    take_snapshot(union.merged, "one")
+    (union.merged / "early").rename(union.merged / "late")
+    union.umount()
+    # Without the snapshot the redirect would lead nowhere.
+    assert union.programs.unionfs("check", "-l", union.lower, union.upper) == f"{union.upper}: clean\n"

@@ -59,6 +59,10 @@ def _uuid(value: bytes) -> str | None:
     return None if len(value) == 16 else f"has {len(value)} bytes, and a UUID 16"
 
 
+def _numbers(value: bytes) -> str | None:
+    return None if all(word.isdigit() for word in value.split()) else f"is {value!r}, and no numbers of snapshots"
+
+
 def _anything(_value: bytes) -> str | None:
     return None
 
@@ -74,8 +78,12 @@ _MARKS = {
     b"whiteout": _Mark(frozenset((kinds.REG,)), _anything, None),
     # The value is the business of unionfs.check.redirects.
     b"redirect": _Mark(frozenset((kinds.DIR, kinds.REG)), _anything, None),
+    # Ours: unionfs.overlay.snapshots and snapshot_origins.
+    b"unionfs.snapshots": _Mark(frozenset((kinds.DIR,)), _numbers, _BY_HAND),
+    b"unionfs.made-with": _Mark(frozenset((kinds.DIR,)), _numbers, _BY_HAND),
+    b"unionfs.origin": _Mark(_ALL, malformation, None),
 }
-_ON_ROOT_ONLY = b"uuid"
+_ON_ROOT_ONLY = frozenset((b"uuid", b"unionfs.snapshots", b"unionfs.made-with"))
 _IN_INDEX_ONLY = b"upper"
 
 
@@ -104,7 +112,7 @@ def _of_object(stack: CheckedStack, place: RealDir, found: Found) -> Iterator[Fi
 
 
 def _is_misplaced(found: Found, name: bytes, mark: _Mark | None) -> bool:
-    if name == _IN_INDEX_ONLY or (name == _ON_ROOT_ONLY and found.name):
+    if name == _IN_INDEX_ONLY or (name in _ON_ROOT_ONLY and found.name):
         return True
     if name == b"whiteout" and not found.is_xattr_whiteout:
         return True

@@ -34,6 +34,11 @@ Layout, from the bottom up:
 ``creation``, ``removal``, ``rename``   changes of names.
 ``directory_listing``  readdir.
 ``layers_change``      other lower layers under a union in use.
+``snapshots``          snapshots of an upper on disk: where they are, which mount they belong to, recovery.
+``snapshot_origins``, ``index_names``   what their inode numbers and hard links were.
+``carried``            files open for writing at a snapshot, which go on in the new upper.
+``live_snapshot``      the upper of a union in use becomes a layer.
+``layer_diff``, ``merge_layers``   layers compared, and two made one.
 ``explain``            which layer a path comes from.
 ``union``              all of it behind the filesystem contract.
 ``size_limit``, ``limited_union``   the same with a limit on what the upper may take.
