@@ -96,15 +96,38 @@ def test_copy_up_of_a_child_does_not_move_the_mtime_of_its_directory(union: Unio
     assert (union.merged / "d").stat().st_mtime_ns == OLD_NS
 
 
+def wait_until_copied_up(union: Union, directory: str) -> None:
+    """Until the kernel knows: it is told after the reply to whoever caused the copy-up."""
+    while (union.merged / directory).stat().st_ctime_ns == (union.lowers[0] / directory).stat().st_ctime_ns:
+        pass
+
+
 @layers({"d/f": b"x", "d/g": b"y"})
 def test_copy_up_of_a_child_does_not_move_the_ctime_of_its_directory(union: Union) -> None:
     (union.merged / "d/f").chmod(0o600)
+    wait_until_copied_up(union, "d")
     with opened(union.merged / "d", os.O_RDONLY) as fd:
         before = os.fstat(fd).st_ctime_ns
         while time.clock_gettime_ns(CLOCK_REALTIME_COARSE) <= before:
             pass  # the time of filesystems must have moved, which takes some milliseconds
         (union.merged / "d/g").chmod(0o600)
         assert (os.fstat(fd).st_ctime_ns > before) == union.deviates("copy-up-ctime", kernel=True, ours=False)
+
+
+@layers({"d/f": b"x", "d/g": b"y", "d/sub/h": b"z"})
+def test_directory_that_is_read_after_a_copy_up_into_it_has_not_changed_meanwhile(union: Union) -> None:
+    (union.merged / "d/f").chmod(0o600)
+    wait_until_copied_up(union, "d")
+    before = (union.merged / "d").stat().st_ctime_ns
+    while time.clock_gettime_ns(CLOCK_REALTIME_COARSE) <= before:
+        pass  # as above
+    (union.merged / "d/g").chmod(0o600)
+    (union.merged / "d/sub/h").chmod(0o600)
+    seen = (union.merged / "d").stat().st_ctime_ns
+    # Reading makes the kernel forget the time of access, and ask for all attributes.
+    assert sorted(os.listdir(union.merged / "d")) == ["f", "g", "sub"]
+    assert (union.merged / "d").stat().st_ctime_ns == seen
+    assert (seen > before) == union.deviates("copy-up-ctime", kernel=True, ours=False)
 
 
 @layers([{"d": OPAQUE, "d/f": b"1"}, {"d/g": b"2"}])

@@ -43,8 +43,10 @@ def attr_of(tree: Tree, inode: Inode, st: os.stat_result) -> Attr:
     Raises:
         OSError: EINVAL: the owner that a layer keeps in an extended attribute is malformed.
     """
-    nlink = st.st_nlink
+    nlink, ctime = st.st_nlink, st.st_ctime_ns
     if inode.kind == kinds.DIR:
+        if isinstance(inode, Directory) and inode.orphan_fd < 0:
+            ctime = inode.top.layer.shown_ctime_ns(st)
         if inode.orphan_fd >= 0 or (inode.parent is None and inode.node != ROOT_ID):
             nlink = 0
         elif tree.static_nlink or (isinstance(inode, Directory) and inode.is_merged):
@@ -55,7 +57,7 @@ def attr_of(tree: Tree, inode: Inode, st: os.stat_result) -> Attr:
         nlink = 0  # a lower file that was removed here
     elif inode.rare is not None and inode.rare.links is not None:
         nlink += inode.rare.links.offset
-    atime, mtime, ctime = st.st_atime_ns, st.st_mtime_ns, st.st_ctime_ns
+    atime, mtime = st.st_atime_ns, st.st_mtime_ns
     if tree.ids is None:
         mode, uid, gid, rdev = st.st_mode, st.st_uid, st.st_gid, st.st_rdev
     else:

@@ -413,6 +413,7 @@ class CopyUp:
                 raise
             # The descriptor of a directory that may not be read (O_PATH) is good for paths only.
             os.utime(b"/proc/self/fd/%d" % fd, ns=times)
+        upper.layer.hide_change(before, fd)
 
     def _move(self, inode: Inode, target: _Target | None, upper_fd: int) -> Inode:
         """Let ``inode``, or where that is pinned a new one in its stead, stand for the upper object."""

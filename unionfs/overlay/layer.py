@@ -32,10 +32,15 @@ class Stack:
     """How many of ``lowers``, from the top on, were the upper once (`unionfs.overlay.snapshots`)."""
 
 
+_MOST_HIDDEN = 50_000
+"""Directories; of those that had a copy-up in them before that many others had, the real ctime shows."""
+
+
 class Layer:
     """One directory of the stack, held open."""
 
     __slots__ = (
+        "_hidden",
         "_mount_fd",
         "device",
         "generation",
@@ -64,6 +69,28 @@ class Layer:
         self.is_snapshot = False
         """Whether it was the upper: what was copied up to it goes on showing the inode numbers of its origins."""
         self._mount_fd = mount_fd
+        # By inode number: mtime and ctime after the last change that users do not see, and the ctime that they do.
+        self._hidden: dict[int, tuple[int, int, int]] = {}
+
+    def hide_change(self, before: os.stat_result, fd: int) -> os.stat_result:
+        """Something was changed in a directory (open as ``fd``) that is no change to users, as a copy-up into it: they go on
+        seeing the ctime of ``before``.  Its attributes now.
+
+        Not being told of the change is not enough: who stats, reads and stats it again (tar) would find that it changed.
+        """
+        after, hidden = os.fstat(fd), self._hidden
+        hidden[after.st_ino] = after.st_mtime_ns, after.st_ctime_ns, self.shown_ctime_ns(before)
+        if len(hidden) > _MOST_HIDDEN:
+            del hidden[next(iter(hidden))]
+        return after
+
+    def shown_ctime_ns(self, st: os.stat_result) -> int:
+        """The ctime that users see where ``st`` are the attributes of a directory of this layer."""
+        hidden = self._hidden.get(st.st_ino)
+        # The mtime as well: on kernels before 6.13 a change within the same clock tick has the same ctime, but moves the mtime.
+        if hidden is not None and hidden[1] == st.st_ctime_ns and hidden[0] == st.st_mtime_ns:
+            return hidden[2]
+        return st.st_ctime_ns
 
     def freeze(self, opened: Layer) -> None:
         """The upper becomes a lower layer: the same directory, from now on by way of ``opened``, which it takes over."""

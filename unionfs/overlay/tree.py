@@ -447,11 +447,12 @@ class Tree:
         if not directory.impure:
             assert directory.upper is not None
             fd, limit = self.dir_fd(directory.upper), self.work.limit
-            before = os.fstat(fd).st_blocks if limit is not None else 0
+            before = os.fstat(fd)
             directory.impure = self.xattrs.set_impure(fd)
+            after = self.upper_layer.hide_change(before, fd)
             if limit is not None:
                 # The attribute may be the one too many for the inode.
-                limit.charge((os.fstat(fd).st_blocks - before) * 512)
+                limit.charge((after.st_blocks - before.st_blocks) * 512)
 
     def _find_upper_directory(self, directory: Directory, name: bytes, places: tuple[int, ...], st: os.stat_result) -> Directory:
         real = RealDir(self.upper_layer, directory.upper, name)
