@@ -34,7 +34,7 @@ _NOTHING_LEFT = """
     find graph/overlay -mindepth 1 -maxdepth 1 -type d ! -name l
     for try in $(seq 1000); do [ -z "$(ls run)" ] && break; sleep 0.02; done
     ls run
-    podman unshare grep ' fuse.unionfs ' /proc/self/mounts || true
+    podman unshare grep " $PWD/.* fuse.unionfs " /proc/self/mounts || true
     podman system migrate  # ends the process that holds the namespaces
 """
 
