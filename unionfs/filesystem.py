@@ -196,8 +196,8 @@ class Filesystem(Protocol):
     """A filesystem that a transport can serve.  See the module's rules first."""
 
     notices: list[StaleAttributes | Forgettable]
-    """What the kernel must be told after the reply to the call that put it there (after the call itself, if it has none).  The
-    transport empties the list."""
+    """What the kernel must be told: of stale attributes before the reply to the call that put it there, so that whoever waits for
+    that sees no old ones; of nodes to forget after it.  The transport empties the list."""
 
     stale: set[int]
     """The nodes whose attributes may change without the kernel being told (see `open`): it may trust those for 0 s."""

@@ -231,3 +231,15 @@ def test_what_lowerdir_may_not_say(tmp_path: Path) -> None:
         assert subprocess.run(command, check=False, capture_output=True, timeout=COMMAND_TIMEOUT).returncode, value
         with pytest.raises(MounterError):
             check(build_request(parse_options([option]), merged))
+
+
+@metacopy
+@layers({"f": File(b"data", mtime_ns=10**18)})
+def test_time_of_a_file_stays_when_its_data_follows_its_metadata(own_union: Union) -> None:
+    path = own_union.merged / "f"
+    path.chmod(0o600)
+    assert path.stat().st_mtime_ns == 10**18
+    with opened(path, os.O_WRONLY):
+        pass
+    stayed = path.stat().st_mtime_ns == 10**18
+    assert stayed == own_union.deviates("metacopy-mtime", kernel=False, ours=True)

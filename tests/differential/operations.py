@@ -174,7 +174,7 @@ def _modes() -> st.SearchStrategy[int]:
 
 
 def _operation(name: str, *arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[Operation]:
-    return st.tuples(*arguments).map(lambda drawn: Operation(name, drawn))
+    return st.builds(Operation, st.just(name), st.tuples(*arguments))
 
 
 def _kinds() -> st.SearchStrategy[int]:

@@ -113,7 +113,7 @@ def test_request_that_must_wait_after_the_handing_over_goes_the_same_way(filesys
     assert [request.header[2] for request in kept] == [unique]
 
 
-def test_notices_follow_the_reply_that_they_came_with(filesystem: FakeFilesystem, wake: Wake) -> None:
+def test_stale_attributes_are_told_before_the_reply_and_nodes_to_forget_after_it(filesystem: FakeFilesystem, wake: Wake) -> None:
     def hook(*_: object) -> None:
         filesystem.notices += [StaleAttributes(7), Forgettable([8, 9])]
         wake.up()
@@ -122,7 +122,7 @@ def test_notices_follow_the_reply_that_they_came_with(filesystem: FakeFilesystem
     with connected(filesystem) as (kernel, connection):
         unique = kernel.send(Opcode.STATFS)
         connection.serve_until(wake.fd)
-        reply, stale, prune = (kernel.receive() for _ in range(3))
+        stale, reply, prune = (kernel.receive() for _ in range(3))
         assert (reply.unique, reply.error) == (unique, 0)
         assert (stale.unique, -stale.error, stale.payload[:8]) == (0, NotifyCode.INVAL_INODE, (7).to_bytes(8, "little"))
         assert (prune.unique, -prune.error) == (0, NotifyCode.PRUNE)

@@ -424,8 +424,7 @@ def test_attributes_are_asked_for_once_until_a_notice(passthrough: Served, files
     assert path.stat().st_size == 1
     filesystem.hooks["lookup"] = lambda *_: filesystem.notices.append(StaleAttributes(node))
     os.stat(passthrough.mountpoint / "other")
-    # The notice follows the reply: the client may come back before it.
-    wait_until(lambda: path.stat().st_size == 2)
+    assert path.stat().st_size == 2
     assert filesystem.notices == []
 
 

@@ -195,6 +195,9 @@ class DirectConnection:
     # -- writing ------------------------------------------------------------------------------------------------------
 
     def _send(self, header: RequestHeader, payload: bytes | memoryview) -> None:
+        notices = self._filesystem.notices
+        if notices:
+            self._send_stale_attributes()
         length = len(payload)
         reply_header = wire.encode_reply_header(header[2], length)
         try:
@@ -204,11 +207,13 @@ class DirectConnection:
                 os.writev(self.fd, (reply_header, payload))
         except OSError as error:
             self._take_back(header, payload, error)
-        if self._filesystem.notices:
+        if notices:
             self._send_notices()
 
     def _send_error(self, header: RequestHeader, number: int) -> None:
         self.times.fail(header[1])
+        if self._filesystem.notices:
+            self._send_stale_attributes()
         try:
             os.write(self.fd, wire.REPLY_HEADER.pack(wire.REPLY_HEADER.size, -number, header[2]))
         except OSError as error:
@@ -223,19 +228,29 @@ class DirectConnection:
             self._note_failure(header, error)
         self._handlers.take_back(header, bytes(payload))
 
+    def _send_stale_attributes(self) -> None:
+        # Before the reply, so that who gets that sees no old attributes.  Those that the reply itself carries are taken over
+        # nevertheless: for replies to changes the kernel does not ask whether there was a notice meanwhile (fs/fuse/dir.c,
+        # fuse_do_setattr and create_new_entry).
+        notices = self._filesystem.notices
+        for notice in notices:
+            if isinstance(notice, StaleAttributes):
+                self._invalidate_attributes(notice.node)
+        notices[:] = [notice for notice in notices if isinstance(notice, Forgettable)]
+
     def _send_notices(self) -> None:
-        # After the reply: that may carry attributes of the same node, which would count as newer.
+        # What may be forgotten is told after the reply: that may be about one of these.
+        self._send_stale_attributes()
         notices = self._filesystem.notices
         for notice in notices:
             if isinstance(notice, Forgettable):
                 self._pruning.ask(notice)
-            else:
-                self._invalidate_attributes(notice.node)
         notices.clear()
 
     def _invalidate_attributes(self, node: int) -> None:
         # Attributes only: to invalidate data the kernel waits for page locks, which may be held by a request that waits for us.
-        # For attributes it takes one spinlock (fs/fuse/inode.c, fuse_reverse_inval_inode), so this cannot deadlock.
+        # For attributes it takes one spinlock (fs/fuse/inode.c, fuse_reverse_inval_inode), and drops a reference that cannot be
+        # the last one while the request that changed the inode waits for its reply; so this cannot deadlock.
         self.notify(StaleAttributes(node))
 
     def notify(self, notice: Notice) -> None:

@@ -37,6 +37,7 @@ from unionfs.filesystem import (
 from unionfs.fuse.blocking import BlockingWorks
 from unionfs.fuse.protocol import Opcode
 from unionfs.fuse.pyfuse3_node_ids import NodeIds
+from unionfs.fuse.pyfuse3_notices import tell_of_stale_attributes
 from unionfs.fuse.request_times import RequestTimes, end
 from unionfs.fuse.session import SessionSettings
 
@@ -71,6 +72,8 @@ def _handler(
         finally:
             end(cells, time.perf_counter_ns() - began)
             if self._filesystem.notices:
+                # Before the reply, so that who gets that sees no old attributes; the others come after it.
+                tell_of_stale_attributes(self._filesystem.notices, self.ids)
                 self.notices_waiting.unpark_all()
 
     return answer
@@ -97,7 +100,7 @@ class Pyfuse3Operations(pyfuse3.Operations):
         self.failures = 0
         self._blocked = 0
         self.notices_waiting = trio.lowlevel.ParkingLot()
-        """Unparked when the filesystem has notices for the kernel; they must go out after the reply."""
+        """Unparked when the filesystem has notices for the kernel that must go out after the reply."""
         self.ids = NodeIds()
         self._filesystem = filesystem
         self._settings = settings

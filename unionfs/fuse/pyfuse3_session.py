@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import pyfuse3
 import trio
 
-from unionfs.filesystem import Filesystem, Forgettable, Notice, StaleAttributes, StaleName
+from unionfs.filesystem import Filesystem, Forgettable, Notice
 from unionfs.fuse.pruning import Pruning
+from unionfs.fuse.pyfuse3_notices import notify, tell_of_stale_attributes
 from unionfs.fuse.pyfuse3_operations import Pyfuse3Operations
 from unionfs.fuse.request_times import Times
 from unionfs.fuse.session import SessionError, SessionSettings
@@ -126,11 +127,10 @@ class Pyfuse3Session:
         while True:
             while not notices:
                 await self._operations.notices_waiting.park()
+            tell_of_stale_attributes(notices, self._operations.ids)
             for notice in notices:
                 if isinstance(notice, Forgettable):
                     self._pruning.ask(notice)
-                else:
-                    self._notify(self._operations.ids.known_id(notice.node), notice)
             notices.clear()
 
     async def tell(self, notices: Sequence[Notice]) -> None:
@@ -140,26 +140,10 @@ class Pyfuse3Session:
 
         def notify_all() -> None:
             for kernel_id, notice in known:
-                self._notify(kernel_id, notice)
+                notify(kernel_id, notice)
 
         # In a thread: the kernel waits for locks of directories and pages, held by requests that are ours to answer.
         await trio.to_thread.run_sync(notify_all)
-
-    @staticmethod
-    def _notify(kernel_id: int | None, notice: Notice) -> None:
-        """``kernel_id``: what the kernel calls the node of the notice; None: it does not know it."""
-        if kernel_id is None:
-            return
-        try:
-            if isinstance(notice, StaleName):
-                pyfuse3.invalidate_entry(pyfuse3.InodeT(kernel_id), pyfuse3.FileNameT(notice.name))
-            else:
-                # With attr_only the kernel takes no lock of the inode and waits for nothing.
-                pyfuse3.invalidate_inode(pyfuse3.InodeT(kernel_id), attr_only=isinstance(notice, StaleAttributes))
-        except OSError as error:
-            # ENOENT: dropped meanwhile, its FORGET is on the way, or a name nobody asked for.  ENODEV, ENOTCONN: unmounted.
-            if error.errno not in (errno.ENOENT, errno.ENODEV, errno.ENOTCONN):
-                log.exception("the kernel refuses %r", notice)
 
 
 def _libfuse_version() -> str:

@@ -111,7 +111,7 @@ class Creation:
             else:
                 os.link(inode.place_name, made, src_dir_fd=source_fd, dst_dir_fd=dir_fd, follow_symlinks=False)
 
-        if inode.has_origin:
+        if inode.has_origin or inode.data is not None:
             tree.mark_impure(parent)
         if tree.has_whiteout(parent, name):
             with tree.work.staged(tree.work.new_name()) as staged:

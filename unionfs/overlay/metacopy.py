@@ -16,7 +16,7 @@ from unionfs.overlay.data_layers import DataLayers
 from unionfs.overlay.data_place import Data, DataPlace, SoughtData
 from unionfs.overlay.fd_pool import FdPool
 from unionfs.overlay.inode import Directory
-from unionfs.overlay.layer import RealDir
+from unionfs.overlay.layer import Layer, RealDir
 from unionfs.overlay.listing import kind_of
 from unionfs.overlay.lower_stack import LowerStack, check_redirect
 from unionfs.overlay.private_xattrs import PrivateXattrs
@@ -29,9 +29,17 @@ class Metacopies:
     """Finds the data of metadata-only copies."""
 
     def __init__(
-        self, lower_stack: LowerStack, data_layers: DataLayers, pool: FdPool, xattrs: PrivateXattrs, follow_redirects: bool
+        self,
+        lower_stack: LowerStack,
+        data_layers: DataLayers,
+        pool: FdPool,
+        xattrs: PrivateXattrs,
+        follow_redirects: bool,
+        former_uppers: frozenset[Layer],
     ) -> None:
-        """``follow_redirects``: without it the only way that is followed is from the bottom layer to a data-only one."""
+        """``follow_redirects``: without it the only way that is followed is from the bottom layer to a data-only one.
+        ``former_uppers``: the lower layers that may have been the upper of a union (`was_upper`)."""
+        self._former_uppers = former_uppers
         self._lower_stack = lower_stack
         self._data_layers = data_layers
         self._pool = pool
@@ -41,9 +49,11 @@ class Metacopies:
     def may_be(self, place: RealDir) -> bool:
         """Whether a lower directory may hold metadata-only copies.
 
-        What copies up marks the directory; whoever makes layers for data-only ones (mkcomposefs) need not.
+        What copies up marks the directory.  OverlayFS does not mark the one that a copy without origin is moved or linked to
+        (``ovl_rename`` in fs/overlayfs/dir.c asks for the origin), and whoever makes layers for data-only ones (mkcomposefs)
+        need not mark any.
         """
-        return place.impure or bool(self._data_layers)
+        return place.impure or bool(self._data_layers) or place.layer in self._former_uppers
 
     def data_of(
         self, parent: Directory, name: bytes, place: RealDir, place_name: bytes, position: int
@@ -122,6 +132,20 @@ class Metacopies:
         if value:
             check_redirect(value)
         return value
+
+
+def was_upper(layer: Layer, xattrs: PrivateXattrs) -> bool:
+    """Whether a layer may have been the upper of a union: its root has attributes of one.
+
+    OverlayFS gives each upper its ``uuid`` (since Linux 6.6), and marks the root as impure when something in it is copied up.
+    """
+    try:
+        names = os.listxattr(b"/proc/self/fd/%d/." % layer.root.fd)
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP:
+            return False
+        raise
+    return any(xattrs.is_private(os.fsencode(name)) for name in names)
 
 
 def _guess_blocks(st: os.stat_result) -> int:

@@ -205,7 +205,7 @@ class Rename:
     def _mark_moving(self, inode: Inode, source: _Side, target: _Side) -> None:
         """Write on what is about to move, and on its new parent, what a lookup must know of it at its new place."""
         tree = self._tree
-        if inode.has_origin:
+        if inode.has_origin or inode.data is not None:
             tree.mark_impure(target.parent)
         if not isinstance(inode, Directory):
             if inode.data is not None:

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import copy
 import errno
-import logging
 import os
-from dataclasses import replace
 
 from unionfs.filesystem import Forgettable, StaleAttributes
 from unionfs.linux.statfs import TMPFS_MAGIC, filesystem_type
 from unionfs.overlay import kinds
-from unionfs.overlay.data_layers import DataLayers
-from unionfs.overlay.fd_pool import FdPool
-from unionfs.overlay.index import Index, has_index
 from unionfs.overlay.ino_map import InoMap, ShortInoMap
-from unionfs.overlay.inode import Directory, Inode, LowerLinks, ctime_mark
-from unionfs.overlay.layer import Layer, RealDir, Stack, layer_label, open_lower, open_upper, open_upper_read_only
-from unionfs.overlay.layer_owners import choose_owners
+from unionfs.overlay.inode import Directory, Inode, ctime_mark
+from unionfs.overlay.layer import Layer, RealDir, Stack
 from unionfs.overlay.listing import (
     LowerName,
     RealName,
@@ -29,43 +23,26 @@ from unionfs.overlay.listing import (
     read_names,
     take_dot_whiteouts,
 )
-from unionfs.overlay.lower_stack import LowerStack
-from unionfs.overlay.metacopy import Metacopies
+from unionfs.overlay.lower_links import find_linked, join_links, may_be_kept
 from unionfs.overlay.node_table import NodeTable
+from unionfs.overlay.open_stack import OpenStack
 from unionfs.overlay.options import Options
-from unionfs.overlay.origin import Found, Origins
-from unionfs.overlay.private_xattrs import PrivateXattrs
 from unionfs.overlay.snapshot_origins import first_ino, lower_ino, numbered
-from unionfs.overlay.whiteouts import Whiteouts
-from unionfs.overlay.work_dir import WorkDir
-
-_log = logging.getLogger("unionfs.overlay")
 
 
-class Tree:
-    """The layers and the inodes found in them so far."""
+class Tree(OpenStack):
+    """The layers and the inodes found in them so far.
+
+    An open stack itself, and not one that has one: every request asks for several of its parts, and each step there would be paid
+    by all of them.
+    """
 
     def __init__(self, stack: Stack, options: Options, pool_limit: int | None = None) -> None:
-        self.pool = FdPool(pool_limit)
-        self.xattrs = PrivateXattrs(options.userxattr)
+        """Parameters and errors as `OpenStack`."""
+        super().__init__(stack, options, pool_limit)
         self.nodes = NodeTable()
         self.notices: list[StaleAttributes | Forgettable] = []
         """See `unionfs.filesystem.Filesystem`."""
-        self.lowers: list[Layer] = []
-        self.data_only: list[Layer] = []
-        self.upper: Layer | None = None
-        self._work: WorkDir | None = None
-        self._whiteouts: Whiteouts | None = None
-        self.index: Index | None = None
-        try:
-            self._open_layers(stack, options)
-            # Whether any layer has owners in extended attributes; how owners are shown (None: as they really are).
-            self.has_overrides, self.ids = choose_owners(self.upper, self.lowers, options.owners)
-            self.origins = Origins(self.lowers, self.upper)
-            self._open_index(stack, options)
-        except OSError:
-            self.close()
-            raise
         self.static_nlink = options.static_nlink
         self._keeps_links = self.index is not None or self.upper is None
         """Whether all names of a lower file lead to one inode.  Without an index each may be copied up to a file of its own."""
@@ -76,21 +53,12 @@ class Tree:
         one."""
         self.told_of_owners = False
         """Whether it was logged that an object could not be copied up because of its owner."""
-        self._follows_redirects = options.follows_redirects
-        self._owner_options = options.owners
-        self._data_layers = DataLayers(self.data_only, self.pool)
         self._begin()
 
     def _begin(self) -> None:
-        """Start at the root of ``lowers``, with nothing looked up yet."""
-        self._look_in_lowers()
+        """Start at the root, with nothing looked up yet."""
         upper_root = self.upper.root if self.upper else None
         self.root = self.new_directory(upper_root, tuple(layer.root for layer in self.lowers))
-
-    def _look_in_lowers(self) -> None:
-        follow = self._follows_redirects
-        self.lower_stack = LowerStack(self.lowers, self.pool, self.xattrs, follow)
-        self.metacopies = Metacopies(self.lower_stack, self._data_layers, self.pool, self.xattrs, follow)
 
     def over(self, lowers: list[Layer]) -> Tree:
         """The same union over other lower layers, with nothing looked up yet: what a fresh mount of them would show.  It shares
@@ -99,69 +67,16 @@ class Tree:
         Raises:
             OSError: a layer does not go with what was settled when the union was mounted: its index, or where owners are.
         """
-        has_overrides, _ = choose_owners(self.upper, lowers, self._owner_options)
-        if has_overrides and not self.has_overrides:
-            raise OSError(errno.EINVAL, "it has owners in extended attributes, as no layer had when the union was mounted")
+        self._check_owners(lowers)
         other = copy.copy(self)
-        other.nodes, other.lowers = NodeTable(), lowers
-        other.origins = Origins(lowers, self.upper)
-        if self.index is not None:
-            other.index = self.index.over(lowers, other.origins)
+        other.nodes = NodeTable()
+        other._use_lowers(lowers)
         other._begin()
         return other
 
-    def take_lowers(self, other: Tree) -> None:
-        """From now on the lower layers are those of ``other``, made by `over`; the inodes are left to the caller."""
-        self.lowers, self.origins, self.index = other.lowers, other.origins, other.index
-        self.lower_stack, self.metacopies = other.lower_stack, other.metacopies
-        self._label_lowers()
-
-    def freeze_upper(self, new: Layer, index: Index | None) -> None:
-        """The upper is the topmost lower layer from now on, ``new`` the upper; the inodes are left to the caller."""
-        self.lowers, self.upper = [self.upper_layer, *self.lowers], new
-        self.origins, self.index = Origins(self.lowers, new), index
-        if index is not None:
-            index.take_origins(self.origins)
-        self._label_lowers()
-        self._look_in_lowers()
-
-    def _label_lowers(self) -> None:
-        for index, layer in enumerate(self.lowers):
-            layer.label = layer_label("lower", index)
-
-    def _open_layers(self, stack: Stack, options: Options) -> None:
-        for index, path in enumerate(stack.lowers):
-            self.lowers.append(open_lower(index, path))
-        for layer in self.lowers[: stack.snapshots]:
-            layer.is_snapshot = True
-        for index, path in enumerate(stack.data):
-            self.data_only.append(open_lower(index, path, "data"))
-        if stack.upper is not None and stack.read_only:
-            self.upper = open_upper_read_only(stack.upper)
-        elif stack.upper is not None and stack.work is not None:
-            self.upper = open_upper(stack.upper)
-            self._work = WorkDir(stack.work)
-            self._whiteouts = Whiteouts(self._work, self.xattrs, self.pool, options.whiteout)
-
-    def _open_index(self, stack: Stack, options: Options) -> None:
-        if options.index == "off" or self.upper is None or stack.work is None:
-            return
-        if stack.read_only and not has_index(stack.work):
-            return
-        try:
-            self.index = Index(stack.work, self.upper, self.lowers, self.origins, self.xattrs, stack.read_only)
-            self.index.place.layer.override = self.upper.override
-        except OSError as error:
-            if options.index == "on":
-                raise
-            _log.info("names of one lower file become files of their own by copy-up: %s: %s", error.filename, error.strerror)
-
     def close(self) -> None:
         """Give every descriptor back."""
-        if self._work is not None:
-            self._work.close()
-        if self.index is not None:
-            self.index.close()
+        # Before the work directory, where what they have staged may still have a name.
         for inode in self.nodes:
             if inode.orphan_fd >= 0:
                 os.close(inode.orphan_fd)
@@ -169,43 +84,14 @@ class Tree:
             if inode.copying is not None:
                 inode.copying.abandon()
                 inode.copying = None
-        self.pool.close()
-        for layer in (*self.lowers, *self.data_only, *([self.upper] if self.upper else ())):
-            layer.close()
-
-    @property
-    def work(self) -> WorkDir:
-        """The work directory.  EROFS for a union without an upper, so whoever is about to change something asks for it first."""
-        if self._work is None:
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        return self._work
-
-    @property
-    def whiteouts(self) -> Whiteouts:
-        """The whiteouts of the upper layer.  EROFS for a union without one."""
-        if self._whiteouts is None:
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        return self._whiteouts
+        self._close_layers()
 
     @property
     def upper_is_durable(self) -> bool:
         """Whether the upper layer is on something that outlives a power cut, so that making data durable means anything."""
         return self.upper is not None and filesystem_type(self.upper.root.fd) != TMPFS_MAGIC
 
-    def possible(self, options: Options) -> Options:
-        """What of ``options`` the upper allows; tells of what it does not."""
-        whiteouts = self._whiteouts
-        if whiteouts is None or self.upper is None:
-            return options
-        for loss in whiteouts.losses():
-            _log.warning("%s: %s", self.upper.path, loss)
-        return options if whiteouts.keeps_redirects else replace(options, redirect_dir="follow", metacopy=False)
-
     # -- real objects -----------------------------------------------------------------------------------------------------
-
-    def dir_fd(self, real: RealDir) -> int:
-        """Descriptor of a real directory, good until the end of the operation."""
-        return real.fd if real.fd >= 0 else real.open(self.pool)
 
     def stat(self, inode: Inode) -> os.stat_result:
         """stat(2) of the real object behind ``inode``."""
@@ -338,50 +224,20 @@ class Tree:
         st = os.stat(name, dir_fd=self.dir_fd(place), follow_symlinks=False)
         if kind == kinds.DIR:
             child: Inode = self.new_directory(None, self.lower_stack.of_lower(directory, name, places), st)
-        elif st.st_nlink > 1 and self._keeps_links and self._may_be_indexed(kind):
-            child, st = self._find_linked(directory, name, kind, places[0], st)
+        elif st.st_nlink > 1 and self._keeps_links and may_be_kept(self, kind):
+            child, st = find_linked(self, directory, name, kind, places[0], st)
         else:
-            child = self._new_lower_inode(directory, name, kind, places[0], st)
+            child = self.new_lower_inode(directory, name, kind, places[0], st)
         self.nodes.attach(child, directory, name)
         return child, st
 
-    def _new_lower_inode(self, directory: Directory, name: bytes, kind: int, position: int, st: os.stat_result) -> Inode:
+    def new_lower_inode(self, directory: Directory, name: bytes, kind: int, position: int, st: os.stat_result) -> Inode:
         place = directory.lowers[position]
         inode = Inode(self.nodes.new_id(), lower_ino(self, place, name, st), kind, place, name, ctime_mark(st))
         self.nodes.add(inode)
         if kind == kinds.REG and self.metacopies.may_be(place):
-            self._find_data(inode, directory, name, position)
+            self.find_data(inode, directory, name, position)
         return inode
-
-    def _may_be_indexed(self, kind: int) -> bool:
-        # An entry needs an origin, and no symbolic link or special file can have attributes of a user.
-        return kind == kinds.REG or not self.xattrs.is_user
-
-    def _find_linked(
-        self, directory: Directory, name: bytes, kind: int, position: int, st: os.stat_result
-    ) -> tuple[Inode, os.stat_result]:
-        """The inode for a lower file with several names, and its attributes; it may have been copied up under another name."""
-        key = st.st_dev, st.st_ino
-        known = self.nodes.lower_links.get(key)
-        if known is not None:
-            return known, self.stat(known)
-        links = LowerLinks(key, st.st_nlink)
-        place = directory.lowers[position]
-        if self.index is not None and len(self.index) > 0:
-            entry = self.index.entry_of(self.dir_fd(place), name, st.st_dev)
-            if self.index.has(entry):
-                indexed = self.index.join(links, entry, kind)
-                inode = Inode(self.nodes.new_id(), lower_ino(self, place, name, st), kind, self.index.place, entry)
-                inode.has_origin = True
-                self.nodes.add(inode)
-                self.nodes.add_lower_links(inode, links)
-                self.nodes.add_hard_link(inode, indexed.st_ino)
-                if kind == kinds.REG:
-                    self._find_data(inode, directory, name, -1)
-                return inode, indexed
-        inode = self._new_lower_inode(directory, name, kind, position, st)
-        self.nodes.add_lower_links(inode, links)
-        return inode, st
 
     def _find_upper(self, directory: Directory, name: bytes, kind: int, places: tuple[int, ...]) -> tuple[Inode, os.stat_result]:
         upper = directory.upper
@@ -409,29 +265,14 @@ class Tree:
             inode.has_origin = bool(value)
             # Of a lower file with several names each copied-up one is a file of its own, with its own number, unless the index
             # keeps them together.
-            if origin is not None and (origin.nlink == 1 or self._join_links(inode, origin, value.hex().encode(), st)):
+            if origin is not None and (origin.nlink == 1 or join_links(self, inode, origin, value.hex().encode(), st)):
                 inode.ino = first_ino(self, directory.upper, name) or self.inos.shown(origin.device, origin.ino)
-            if kind == kinds.REG:
-                self._find_data(inode, directory, name, -1)
+        if kind == kinds.REG and (directory.impure or not self.upper_was_empty):
+            # See `Metacopies.may_be`.
+            self.find_data(inode, directory, name, -1)
         return inode
 
-    def _join_links(self, inode: Inode, origin: Found, entry: bytes, st: os.stat_result) -> bool:
-        """Note that an upper file, of which nothing was known, is in the index; false if it is not."""
-        if self.index is None or not self.index.has(entry):
-            return False
-        links = LowerLinks((origin.device, origin.ino), origin.nlink)
-        try:
-            indexed = self.index.join(links, entry, inode.kind)
-            if indexed.st_ino != st.st_ino:
-                raise OSError(errno.EIO, "the index has another file of the same origin", os.fsdecode(inode.place_name))
-        except OSError:
-            self.nodes.release(inode)
-            raise
-        inode.place, inode.place_name = self.index.place, entry
-        self.nodes.add_lower_links(inode, links)
-        return True
-
-    def _find_data(self, inode: Inode, directory: Directory, name: bytes, position: int) -> None:
+    def find_data(self, inode: Inode, directory: Directory, name: bytes, position: int) -> None:
         try:
             found = self.metacopies.data_of(directory, name, inode.place, inode.place_name, position)
         except OSError:
@@ -464,12 +305,6 @@ class Tree:
         child = self.new_directory(real, lowers, os.fstat(self.dir_fd(lowers[0])))
         child.redirect = redirect
         return child
-
-    @property
-    def upper_layer(self) -> Layer:
-        """The upper layer of a union that has one."""
-        assert self.upper is not None
-        return self.upper
 
     def new_directory(self, upper: RealDir | None, lowers: tuple[RealDir, ...], st: os.stat_result | None = None) -> Directory:
         """An inode for a directory made up of these real ones.
