@@ -9,35 +9,19 @@ import select
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from tests.mounts import mounts_under, tear_down
+from tests.programs import Ended, describe, output, run, started
 
 TIMEOUT = 30.0
 """Seconds; what takes longer hangs."""
 
 BIN = Path(sys.executable).parent
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Return when ``condition`` holds; fail if it does not within `TIMEOUT`."""
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)  # between two looks only: others need the CPU
-
-
-class Ended(NamedTuple):
-    """How a program ended."""
-
-    status: int
-    stdout: str
-    stderr: str
 
 
 class Programs:
@@ -48,62 +32,37 @@ class Programs:
         self.environment = {**os.environ, "UNIONFS_RUNTIME_DIR": str(registry), "PATH": f"{BIN}:{os.environ['PATH']}"}
 
     def run(self, program: str, *arguments: str | Path, prefix: Sequence[str | Path] = (), **extra: Any) -> Ended:
-        """Run it to its end, which includes the end of its stdout and stderr: a daemon that kept them would be noticed."""
-        done = subprocess.run(
-            [*prefix, BIN / program, *arguments],
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="surrogateescape",
-            timeout=TIMEOUT,
-            check=False,
-            **extra,
-        )
-        return Ended(done.returncode, done.stdout, done.stderr)
+        """Run it to its end, whatever its exit status; ``prefix``: words before it, ``extra``: as for `tests.programs.run`."""
+        command = [*prefix, BIN / program, *arguments]
+        return run(command, status=None, limit=TIMEOUT, environment=self.environment, **extra)
 
     def in_namespaces(self, script: str, *options: str) -> Ended:
         """Run shell commands with mounts and processes of their own: what a failure leaves of either ends with them."""
         namespaces = ["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        done = subprocess.run(
-            ["unshare", *options, *namespaces, "sh", "-ec", script],
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            check=False,
-        )
-        return Ended(done.returncode, done.stdout, done.stderr)
+        command = ["unshare", *options, *namespaces, "sh", "-ec", script]
+        return run(command, status=None, limit=TIMEOUT, environment=self.environment)
 
     def unionfs(self, *arguments: str | Path) -> str:
         """Run ``unionfs``, which shall succeed without complaint; what it printed."""
-        ended = self.run("unionfs", *arguments)
-        assert (ended.status, ended.stderr) == (0, "")
-        return ended.stdout
+        return output([BIN / "unionfs", *arguments], limit=TIMEOUT, environment=self.environment)
 
     def refusal(self, *arguments: str | Path, status: int = 1) -> str:
         """Run ``unionfs``, which shall fail with one line on stderr; that line, without the name of the program."""
         ended = self.run("unionfs", *arguments)
-        assert (ended.status, ended.stdout) == (status, "")
-        assert ended.stderr.startswith("unionfs: ")
-        assert ended.stderr.endswith("\n")
-        assert ended.stderr.count("\n") == 1
+        is_one_line = ended.stderr.startswith("unionfs: ") and ended.stderr.endswith("\n") and ended.stderr.count("\n") == 1
+        assert (ended.status, ended.stdout, is_one_line) == (status, "", True), describe(("unionfs", *arguments), ended)
         return ended.stderr.removeprefix("unionfs: ").rstrip("\n")
 
     @contextlib.contextmanager
     def foreground(self, *arguments: str | Path, prefix: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:
         """Run ``unionfs mount --foreground`` until it says that it has mounted; killed at the end if it still runs."""
         command = [*prefix, BIN / "unionfs", "mount", "--foreground", *arguments]
-        with subprocess.Popen(command, env=self.environment, stderr=subprocess.PIPE, text=True) as process:
-            try:
-                assert process.stderr is not None
-                assert select.select([process.stderr], [], [], TIMEOUT)[0]
-                assert process.stderr.readline().endswith(": mounted; ctrl-C unmounts\n")
-                yield process
-                process.wait(TIMEOUT)
-            finally:
-                process.kill()
+        with started(command, environment=self.environment, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            assert select.select([process.stderr], [], [], TIMEOUT)[0], "no word on stderr"
+            assert process.stderr.readline().endswith(": mounted; ctrl-C unmounts\n")
+            yield process
+            process.wait(TIMEOUT)
 
     def ls(self) -> list[dict[str, Any]]:
         """What ``unionfs ls`` lists."""

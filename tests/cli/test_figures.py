@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.cli.conftest import Layers, Programs, wait_until
+from tests.cli.conftest import Layers, Programs
+from tests.programs import wait_until
 from unionfs.mounter.processes import is_running, start_time
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.behaviour.tree import Snapshot, differences
-from tests.cli.conftest import TIMEOUT, Programs, wait_until
+from tests.cli.conftest import TIMEOUT, Programs
 from tests.mounts import DIRECT, DIRECT_CACHED, PYFUSE3, UnionfsBackend
 from tests.overlay.client import build
+from tests.programs import run, wait_until
 from unionfs.mounter.errors import MounterError
 from unionfs.mounter.layers import add_layer, list_layers, refresh, remove_layer
 
@@ -143,9 +144,9 @@ def test_layer_in_use_is_not_removed(union: Mounted) -> None:
         assert file.read() == "h"
     with in_directory(merged / "only"):
         assert union.refusal(union.base) == f"{union.base}: cannot be removed: {merged}/only is in use; {remedy}"
-    subprocess.run(["mount", "-t", "tmpfs", "none", merged / "only"], check=True)
+    run(["mount", "-t", "tmpfs", "none", merged / "only"])
     assert f"something is mounted on {merged}/only;" in union.refusal(union.base)
-    subprocess.run(["umount", merged / "only"], check=True)
+    run(["umount", merged / "only"])
     assert differences(before, Snapshot.of(merged)) == []
     if union.arguments != DIRECT_CACHED.arguments:  # there the kernel writes the ctime of a removed file, which copies it up
         with (merged / "new").open() as file:
@@ -171,7 +172,7 @@ def test_file_that_a_new_layer_hides_stays_for_those_who_have_it_open(union: Mou
 def test_what_does_not_change_stays_open_mounted_and_the_same(union: Mounted) -> None:
     union.mount(union.base)
     merged = union.merged
-    subprocess.run(["mount", "-t", "tmpfs", "none", merged / "only"], check=True)
+    run(["mount", "-t", "tmpfs", "none", merged / "only"])
     (merged / "only/mark").touch()
     (merged / "written").write_text("1")
     inos = {path: path.lstat().st_ino for path in (merged, merged / "d", merged / "d/x", merged / "written")}
@@ -184,13 +185,13 @@ def test_what_does_not_change_stays_open_mounted_and_the_same(union: Mounted) ->
         assert sorted(os.listdir(merged / "d")) == ["b", "sub", "t", "x"]
     assert {path: path.lstat().st_ino for path in inos} == inos
     assert (merged / "only/mark").exists()
-    subprocess.run(["umount", merged / "only"], check=True)
+    run(["umount", merged / "only"])
     union.umount()
 
 
 def test_removed_layer_is_not_in_use_any_more(union: Mounted) -> None:
     disk = build(union.merged.parent / "disk", {})
-    subprocess.run(["mount", "-t", "tmpfs", "none", disk], check=True)
+    run(["mount", "-t", "tmpfs", "none", disk])
     build(disk, {"d/y": b"y", "changed": b"c"})
     union.mount(union.base)
     union.add_on_top(disk)
@@ -201,7 +202,7 @@ def test_removed_layer_is_not_in_use_any_more(union: Mounted) -> None:
     assert any(fd.is_dir() and fd.stat().st_dev == device for fd in daemon.iterdir())
     union.remove(disk)
     assert not any(fd.exists() and fd.stat().st_dev == device for fd in daemon.iterdir())
-    subprocess.run(["umount", disk], check=True)
+    run(["umount", disk])
     assert (union.merged / "changed").read_text() == "copied up"
     assert not (union.merged / "d/y").exists()
     union.umount()

@@ -9,11 +9,11 @@ import re
 import select
 import signal
 import stat
-import subprocess
 from pathlib import Path
 
-from tests.cli.conftest import BIN, TIMEOUT, Layers, Programs, make_layers, wait_until
+from tests.cli.conftest import BIN, TIMEOUT, Layers, Programs, make_layers
 from tests.mounts import is_mounted
+from tests.programs import run, wait_until
 from unionfs.linux.mount import MS_REMOUNT, mount
 from unionfs.mounter.processes import is_running, start_time, wait_for_end
 
@@ -218,7 +218,7 @@ def test_daemon_forgets_what_the_kernel_forgets(programs: Programs, layers: Laye
 def test_the_daemon_keeps_no_standard_stream_and_no_directory(programs: Programs, layers: Layers, transport: str) -> None:
     reader, writer = os.pipe()
     command = [BIN / "unionfs", "mount", "--transport", transport, *layers.arguments]
-    subprocess.run(command, env=programs.environment, stdout=writer, stderr=writer, check=True, timeout=TIMEOUT, cwd=layers.upper)
+    run(command, environment=programs.environment, stdout=writer, stderr=writer, cwd=layers.upper)
     os.close(writer)
     # The end of file comes only when nobody has the pipe open any more.
     assert select.select([reader], [], [], TIMEOUT)[0]
@@ -251,7 +251,7 @@ def test_umount8_ends_the_daemon_as_well(programs: Programs, layers: Layers, tra
     pid = programs.daemon_of(layers.merged)
     started = start_time(pid)
     assert started is not None
-    subprocess.run(["umount", layers.merged], check=True, timeout=TIMEOUT)
+    run(["umount", layers.merged])
     assert wait_for_end(pid, started, TIMEOUT)
     assert programs.ls() == []
 
@@ -324,7 +324,7 @@ def test_ctrl_c_unmounts_a_foreground_mount(programs: Programs, layers: Layers, 
 
 def test_a_foreground_mount_ends_well_when_it_is_unmounted(programs: Programs, layers: Layers, transport: str) -> None:
     with programs.foreground("--transport", transport, *layers.arguments) as process:
-        subprocess.run(["umount", layers.merged], check=True, timeout=TIMEOUT)
+        run(["umount", layers.merged])
         assert process.stderr is not None
         assert process.stderr.read() == ""
     assert process.returncode == 0
@@ -357,7 +357,7 @@ def test_layers_on_overlayfs_are_read_past_us_all_the_same(programs: Programs, l
     for directory in below.values():
         directory.mkdir(parents=True)
     options = f"lowerdir={layers.top}:{layers.base},upperdir={below['upper']},workdir={below['work']}"
-    subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", below["merged"]], check=True, timeout=TIMEOUT)
+    run(["mount", "-t", "overlay", "-o", options, "overlay", below["merged"]])
     try:
         programs.unionfs("mount", "-l", below["merged"], "-u", layers.upper, layers.merged)
         assert (layers.merged / "base").read_text() == "base\n"
@@ -365,4 +365,4 @@ def test_layers_on_overlayfs_are_read_past_us_all_the_same(programs: Programs, l
         assert (status["negotiated"]["stack_depth"], status["requests"]["backing_refused"]) == (2, 0)
         programs.unionfs("umount", layers.merged)
     finally:
-        subprocess.run(["umount", below["merged"]], check=True, timeout=TIMEOUT)
+        run(["umount", below["merged"]])

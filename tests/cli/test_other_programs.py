@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import BIN, TIMEOUT, Layers, Programs
+from tests.cli.conftest import BIN, Layers, Programs
 from tests.mounts import is_mounted
+from tests.programs import run
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def writable(layers: Layers, work: Path) -> str:
 
 def unmount(layers: Layers) -> None:
     """As container engines do."""
-    subprocess.run(["fusermount3", "-u", layers.merged], check=True, timeout=TIMEOUT)
+    run(["fusermount3", "-u", layers.merged])
     assert not is_mounted(layers.merged)
 
 
@@ -80,7 +80,7 @@ def test_options_and_source_in_any_order(programs: Programs, layers: Layers, wor
 def test_containerds_way_through_mount_fuse3(programs: Programs, layers: Layers, work: Path) -> None:
     options = f"workdir={work},upperdir={layers.upper},lowerdir={layers.top}:{layers.base},dev,suid"
     command = ["mount.fuse3", "overlay", layers.merged, "-o", options, "-t", "fuse-unionfs"]
-    subprocess.run(command, env=programs.environment, check=True, timeout=TIMEOUT)
+    run(command, environment=programs.environment)
     assert (layers.merged / "both").read_text() == "top\n"
     unmount(layers)
 

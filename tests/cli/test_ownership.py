@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import TIMEOUT, Ended, Layers, Programs
+from tests.cli.conftest import Layers, Programs
+from tests.programs import Ended, run
 
 BACKENDS = ["transport=direct,data_path=auto", "transport=direct,data_path=cached", "transport=pyfuse3"]
 PODMAN = "uidmapping=:0:100000:65536,gidmapping=:0:100000:65536"
@@ -28,16 +28,10 @@ def mounted(programs: Programs, layers: Layers, options: str, program: str = "fu
     programs.unionfs("umount", layers.merged)
 
 
-def run_as(uid: int, gid: int, script: str, directory: Path) -> subprocess.CompletedProcess[str]:
+def run_as(uid: int, gid: int, script: str, directory: Path) -> Ended:
     """Run a shell command as somebody without privileges but that of reaching ``directory``, which is ``$M``."""
-    return subprocess.run(
-        ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "sh", "-c", script],
-        env={**os.environ, "M": str(directory)},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
+    command = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "sh", "-c", script]
+    return run(command, status=None, environment={**os.environ, "M": str(directory)})
 
 
 def owner(path: Path) -> tuple[int, int, str]:
@@ -67,13 +61,13 @@ def test_podmans_mapping_is_what_the_kernel_checks(programs: Programs, reachable
         assert owner(merged / "mine") == (100005, 100006, "-rw-r-----")
         assert {entry.name: entry.stat().st_uid for entry in os.scandir(merged)}["mine"] == 100005
         # On disk it belongs to 5, which is nobody in the union.
-        assert run_as(5, 6, 'cat "$M/mine"', merged).returncode == 1
+        assert run_as(5, 6, 'cat "$M/mine"', merged).status == 1
         assert run_as(100005, 1, 'cat "$M/mine"; echo more >> "$M/mine"; chmod 600 "$M/mine"', merged).stdout == "mine\n"
         (merged / "open").mkdir()
         os.chown(merged / "open", 100007, 100008)
         assert owner(merged / "open") == (100007, 100008, "drwxr-xr-x")
         done = run_as(100007, 100008, 'cd "$M/open" && touch f && mkdir d && ln -s x l && chgrp 100008 f', merged)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.status, done.stderr) == (0, "")
         (merged / "of root").touch()
         assert owner(merged / "of root") == (165534, 165534, "-rw-r--r--")
     assert owner(reachable.upper / "mine") == (5, 6, "-rw-------")
@@ -84,20 +78,17 @@ def test_podmans_mapping_is_what_the_kernel_checks(programs: Programs, reachable
 
 def test_acl_of_a_mapped_user_is_what_the_kernel_checks(programs: Programs, reachable: Layers) -> None:
     with mounted(programs, reachable, PODMAN) as merged:
-        subprocess.run(["setfacl", "-m", "u:100009:rw", merged / "mine"], check=True, timeout=TIMEOUT)
+        run(["setfacl", "-m", "u:100009:rw", merged / "mine"])
         assert run_as(100009, 1, 'cat "$M/mine"', merged).stdout == "mine\n"
-        assert run_as(100010, 1, 'cat "$M/mine"', merged).returncode == 1
-    listed = subprocess.run(
-        ["getfacl", "-cn", reachable.upper / "mine"], capture_output=True, text=True, check=True, timeout=TIMEOUT
-    )
-    assert "user:9:rw-\n" in listed.stdout
+        assert run_as(100010, 1, 'cat "$M/mine"', merged).status == 1
+    assert "user:9:rw-\n" in run(["getfacl", "-cn", reachable.upper / "mine"]).stdout
 
 
 def test_squashed_owner_may_do_everything(programs: Programs, reachable: Layers) -> None:
     with mounted(programs, reachable, "squash_to_uid=77,squash_to_gid=78", "unionfs") as merged:
         assert owner(merged / "mine") == (77, 78, "-rw-r-----")
         done = run_as(77, 1, 'cd "$M" && echo x > mine && chmod 755 mine && mkdir d && mv mine d && rm base', merged)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.status, done.stderr) == (0, "")
         assert owner(merged / "d/mine") == (77, 78, "-rwxr-xr-x")
     assert owner(reachable.upper / "d/mine") == (5, 6, "-rwxr-xr-x")
 
@@ -108,15 +99,15 @@ def test_owner_and_mode_in_attributes_are_what_the_kernel_checks(programs: Progr
         os.chown(merged / "both", 1000, 1001)
         (merged / "both").chmod(0o4600)
         assert owner(merged / "both") == (1000, 1001, "-rwS------")
-        assert run_as(1001, 1001, 'cat "$M/both"', merged).returncode == 1
+        assert run_as(1001, 1001, 'cat "$M/both"', merged).status == 1
         assert run_as(1000, 1, 'cat "$M/both" && chmod 6777 "$M/both"', merged).stdout == "top\n"
-        assert run_as(2000, 1, 'printf x >> "$M/both"', merged).returncode == 0
+        assert run_as(2000, 1, 'printf x >> "$M/both"', merged).status == 0
         # Somebody else has written: the set-id bits are gone.
         assert owner(merged / "both") == (1000, 1001, "-rwxrwxrwx")
-        assert run_as(5, 1, 'printf x >> "$M/mine"', merged).returncode == 0
+        assert run_as(5, 1, 'printf x >> "$M/mine"', merged).status == 0
         (merged / "cat").write_bytes(Path("/bin/cat").read_bytes())
         (merged / "cat").chmod(0o755)
-        subprocess.run(["setcap", "cap_net_raw+ep", merged / "cat"], check=True, timeout=TIMEOUT)
+        run(["setcap", "cap_net_raw+ep", merged / "cat"])
         assert "CapEff:\t0000000000002000" in run_as(77, 77, '"$M/cat" /proc/self/status', merged).stdout
     assert os.getxattr(reachable.upper / "both", NAME) == b"1000:1001:777"
     assert os.getxattr(reachable.upper / "mine", NAME) == b"5:6:640"

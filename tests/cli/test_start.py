@@ -17,6 +17,7 @@ import pytest
 
 from tests.cli.conftest import BIN, TIMEOUT, Layers, Programs
 from tests.mounts import is_mounted
+from tests.programs import run
 from unionfs.mounter.processes import start_time, wait_for_end
 
 # Waits for one line; then the real one takes its place.
@@ -127,7 +128,7 @@ def test_a_daemon_ends_whose_mount_goes_before_trio_is_loaded(
     programs: Programs, layers: Layers, gate: Gate, daemon: Daemon
 ) -> None:
     (layers.merged / "new").touch()
-    subprocess.run(["umount", layers.merged], check=True, timeout=TIMEOUT)
+    run(["umount", layers.merged])
     gate.open()
     daemon.wait()
     assert programs.ls() == []

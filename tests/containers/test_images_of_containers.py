@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
+import os
 import tarfile
 from pathlib import Path
 
 import pytest
 
 from tests.containers.engine import Engine
+from tests.programs import run
 from unionfs.containers.config_changes import apply_changes
 from unionfs.store.errors import StoreError
 from unionfs.store.store import open_store
@@ -97,8 +98,8 @@ def test_exported_container_running_or_not_is_its_root_filesystem(engine: Engine
 
 
 def test_an_image_is_exported_to_standard_output(engine: Engine) -> None:
-    done = subprocess.run(engine.command("export", "box"), env=engine.environment, capture_output=True, check=True, timeout=60)
-    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
+    exported = engine.ok("export", "box")
+    with tarfile.open(fileobj=io.BytesIO(os.fsencode(exported))) as tar:
         assert "etc/passwd" in {name.removeprefix("./") for name in tar.getnames()}
     assert engine.leftovers() == []
 
@@ -106,7 +107,7 @@ def test_an_image_is_exported_to_standard_output(engine: Engine) -> None:
 def test_export_to_a_full_disk_leaves_the_old_file(engine: Engine, tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], check=True)
+    run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small])
     try:
         (small / "file.tar").write_text("old")
         ended = engine.run("export", "box", "-o", small / "file.tar")
@@ -115,7 +116,7 @@ def test_export_to_a_full_disk_leaves_the_old_file(engine: Engine, tmp_path: Pat
         assert [path.name for path in small.iterdir()] == ["file.tar"]
         assert (small / "file.tar").read_text() == "old"
     finally:
-        subprocess.run(["umount", small], check=True)
+        run(["umount", small])
     assert engine.leftovers() == []
 
 

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.containers.engine import TIMEOUT, Engine, wait_until
+from tests.containers.engine import Engine
+from tests.programs import TIMEOUT, wait_until
 from unionfs.mounter.processes import is_running
 
 

@@ -6,22 +6,19 @@ ours, a container's process) fails the test.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-import subprocess
 import sys
 import tarfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.mounts import mounts_under
-
-TIMEOUT = 60.0
-"""Seconds; what takes longer hangs."""
+from tests.programs import TIMEOUT, run, started, wait_until
 
 BIN = Path(sys.executable).parent
 BUSYBOX = Path("/bin/busybox")
@@ -43,14 +40,6 @@ def needs(*programs: str) -> pytest.MarkDecorator:
     """Skips where a program is missing (in CI a skip is a failure)."""
     missing = [program for program in programs if shutil.which(program) is None]
     return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Return when ``condition`` holds; fail, naming ``what``, if it does not within `TIMEOUT`."""
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline, f"no end of waiting for: {what}"
-        time.sleep(0.02)  # between two looks only: others need the CPU
 
 
 def processes_of(directory: Path) -> list[str]:
@@ -78,18 +67,27 @@ class Place:
 
     def run(self, command: Sequence[str | Path], status: int = 0) -> str:
         """Run a command, which shall end with ``status``; what it printed on stdout."""
-        done = subprocess.run(
-            command,
-            env=self.environment,
-            cwd=self.root,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            check=False,
-        )
-        assert done.returncode == status, f"{[str(word) for word in command]}: {done.returncode}: {done.stderr}{done.stdout}"
-        return done.stdout
+        return run(command, status=status, environment=self.environment, cwd=self.root).stdout
+
+    @contextlib.contextmanager
+    def daemon(self, command: Sequence[str | Path], answers: Sequence[str | Path]) -> Iterator[None]:
+        """Run a daemon until the block ends, which begins once the command ``answers`` succeeds; ended by its process ID, as a
+        service manager does."""
+        log = self.root / f"{command[0]}.log"
+        with (
+            log.open("wb") as written,
+            started(command, environment=self.environment, cwd=self.root, stdout=written, stderr=written) as process,
+        ):
+            try:
+                wait_until(lambda: process.poll() is not None or self._succeeds(answers), f"{command[0]} to answer")
+                assert process.poll() is None, log.read_text(errors="replace")
+                yield
+            finally:
+                process.terminate()
+                process.wait(TIMEOUT)
+
+    def _succeeds(self, command: Sequence[str | Path]) -> bool:
+        return run(command, status=None, environment=self.environment, cwd=self.root).status == 0
 
     def our_mounts(self) -> list[Path]:
         """The mounts of ours here."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import tarfile
 from collections.abc import Iterator
 
 import pytest
 
-from tests.dropin.conftest import BIN, TIMEOUT, Place, needs, wait_until
+from tests.dropin.conftest import BIN, Place, needs
 
 pytestmark = needs("containerd", "ctr", "mount.fuse3", "fusermount3", "runc")
 
@@ -29,24 +28,9 @@ def containerd(place: Place) -> Iterator[list[str]]:
         [ttrpc]
           address = "{root}/t"
     """)
-    with (root / "containerd.log").open("wb") as log:
-        command = ["containerd", "--config", str(root / "config.toml")]
-        process = subprocess.Popen(command, env=place.environment, stdout=log, stderr=log)
     client = ["ctr", "--address", f"{root}/s"]
-    try:
-        answers = [*client, "version"]
-        wait_until(
-            lambda: process.poll() is not None or not subprocess.run(answers, capture_output=True, timeout=TIMEOUT).returncode,
-            "containerd to answer",
-        )
-        assert process.poll() is None, (root / "containerd.log").read_text()
+    with place.daemon(["containerd", "--config", root / "config.toml"], answers=[*client, "version"]):
         yield client
-    finally:
-        process.terminate()
-        try:
-            process.wait(TIMEOUT)
-        finally:
-            process.kill()
 
 
 @pytest.fixture

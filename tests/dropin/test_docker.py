@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.dropin.conftest import BIN, TIMEOUT, Place, needs, wait_until
+from tests.dropin.conftest import BIN, Place, needs
 from tests.mounts import mounts_under, tear_down
+from tests.programs import wait_until
 
 pytestmark = needs("dockerd", "docker", "containerd", "runc")
 
@@ -31,32 +31,17 @@ class Docker:
     def run(self, *arguments: str) -> str:
         return self("run", "--network", "none", *arguments)
 
-    def answers(self) -> bool:
-        command = ["docker", "--host", self._socket, "version"]
-        done = subprocess.run(
-            command, cwd=self.place.root, env=self.place.environment, capture_output=True, timeout=TIMEOUT, check=False
-        )
-        return done.returncode == 0
-
     @contextlib.contextmanager
     def daemon(self) -> Iterator[None]:
-        """Run it; ended by its process id, as a service manager does."""
+        """Run it."""
         root = self.place.root
         command: list[str | Path] = ["dockerd", "--data-root", self.data, "--exec-root", root / "exec", "--pidfile", root / "pid"]
         command += ["--host", self._socket, "--iptables=false", "--ip6tables=false", "--bridge=none"]
         command += ["--storage-driver=fuse-overlayfs"]
-        with (root / "dockerd.log").open("wb") as log:
-            process = subprocess.Popen(command, cwd=root, env=self.place.environment, stdout=log, stderr=log)
         try:
-            wait_until(lambda: process.poll() is not None or self.answers(), "dockerd to answer")
-            assert process.poll() is None, (root / "dockerd.log").read_text()
-            yield
+            with self.place.daemon(command, answers=["docker", "--host", self._socket, "version"]):
+                yield
         finally:
-            process.terminate()
-            try:
-                process.wait(TIMEOUT)
-            finally:
-                process.kill()
             # dockerd mounts its data root on itself, and takes that away at its next start only.
             for mount in mounts_under(self.data):
                 if mount.mountpoint == self.data:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
 import sys
 
 import pytest
 
-from tests.dropin.conftest import BIN, LIMITS, TIMEOUT, Place, needs
+from tests.dropin.conftest import BIN, LIMITS, Place, needs
+from tests.programs import run
 from tests.rootless.test_behaviour import ROOT
 
 pytestmark = needs("podman", "buildah", "runc", "newuidmap", "fusermount3")
@@ -46,18 +46,8 @@ def as_user(place: Place, script: str) -> str:
     home.joinpath("image.tar").hardlink_to(place.root / "image.tar")
     (place.root / "image.tar").chmod(0o644)
     (place.root / "context").rename(home / "context")
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.dropin.rootless_user", home, "sh", "-ec", f"{_PRELUDE}{script}{_NOTHING_LEFT}"],
-        cwd=ROOT,
-        env=place.environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr + done.stdout
-    return done.stdout
+    command = [sys.executable, "-m", "tests.dropin.rootless_user", home, "sh", "-ec", f"{_PRELUDE}{script}{_NOTHING_LEFT}"]
+    return run(command, cwd=ROOT, environment=place.environment).stdout
 
 
 def test_containers_run_on_our_mount_and_own_their_files(place: Place) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.dropin.conftest import TIMEOUT, needs
+from tests.dropin.conftest import needs
+from tests.programs import run
 
 UNITS = Path(__file__).parents[2] / "packaging" / "systemd"
 
@@ -24,14 +24,12 @@ def test_systemd_accepts_the_unit(tmp_path: Path, unit: str) -> None:
     name = unit.replace("@.", "@example.")
     (tmp_path / name).write_text(text)
     command = ["systemd-analyze", "verify", "--man=no", tmp_path / name]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
-    complaints = [line for line in done.stderr.splitlines() if re.search(rf"{re.escape(name)}|{tmp_path}", line)]
-    assert (done.returncode, complaints) == (0, []), done.stderr
+    complaints = [line for line in run(command).stderr.splitlines() if re.search(rf"{re.escape(name)}|{tmp_path}", line)]
+    assert complaints == []
 
 
 def test_unknown_setting_would_be_noticed(tmp_path: Path) -> None:
     unit = tmp_path / "srv-merged.mount"
     unit.write_text((UNITS / "srv-merged.mount").read_text() + "\n[Mount]\nOption=x\n")
     command = ["systemd-analyze", "verify", "--man=no", unit]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
-    assert "Option" in done.stderr
+    assert "Option" in run(command, status=None).stderr

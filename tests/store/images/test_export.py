@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.programs import run
 from tests.store.images.made_images import docker_archive, layout, tar_of
 from unionfs.store.digest import digest_of
 from unionfs.store.errors import CorruptError, ExistsError, StoreError
@@ -31,7 +31,7 @@ def image(store: Store, tmp_path: Path) -> Image:
 
 
 def skopeo(*arguments: str) -> str:
-    return subprocess.run(["skopeo", *arguments], check=True, capture_output=True, text=True, timeout=60).stdout
+    return run(["skopeo", *arguments]).stdout
 
 
 def bytes_of(path: Path) -> dict[str, bytes]:

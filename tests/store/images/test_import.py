@@ -7,13 +7,13 @@ import gzip
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import zstandard
 
+from tests.programs import run
 from tests.store.images.conftest import nothing_visible
 from tests.store.images.made_images import OCI_INDEX, Layout, archived, docker_archive, layout, tar_of
 from unionfs.store.digest import digest_of
@@ -187,7 +187,7 @@ def test_full_disk_leaves_nothing(tmp_path: Path) -> None:
     source = layout(tmp_path / "layout", tar_of({"big": os.urandom(3 << 20)}))
     disk = tmp_path / "disk"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1500k", "small", disk], check=True)
+    run(["mount", "-t", "tmpfs", "-o", "size=1500k", "small", disk])
     try:
         with Store(disk / "store") as store:
             with pytest.raises((OSError, StoreError)) as failed:
@@ -197,7 +197,7 @@ def test_full_disk_leaves_nothing(tmp_path: Path) -> None:
             assert store.layers.all() == []
             assert import_image(store, layout(tmp_path / "small", BASE), NAME).layers == (digest_of(BASE),)
     finally:
-        subprocess.run(["umount", disk], check=True)
+        run(["umount", disk])
 
 
 KILLED = """
@@ -224,8 +224,8 @@ import_image(store, Path(sys.argv[2]), parse_reference("site/web:1.0"))
 def test_import_that_is_killed_leaves_all_or_nothing(tmp_path: Path, moment: int) -> None:
     source = layout(tmp_path / "layout", BASE, TOP)
     root = tmp_path / "store"
-    ended = subprocess.run([sys.executable, "-c", KILLED, root, source, str(moment)], check=False, timeout=60)
-    assert ended.returncode in (-signal.SIGKILL, 0)
+    ended = run([sys.executable, "-c", KILLED, root, source, str(moment)], status=None)
+    assert ended.status in (-signal.SIGKILL, 0), ended.stderr
     with Store(root) as store:
         images = store.images.all()
         assert [image.layers for image in images] in ([], [(digest_of(BASE), digest_of(TOP))])
