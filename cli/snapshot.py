@@ -35,7 +35,7 @@ def snapshot() -> None:
     Example:
       unionfs snapshot /mnt before-upgrade
       unionfs snapshot diff /mnt before-upgrade
-      unionfs umount /mnt && unionfs snapshot rollback /srv/changes before-upgrade
+      unionfs snapshot rollback /mnt before-upgrade
     """
 
 
@@ -125,54 +125,58 @@ def diff(as_json: bool, merged: Path, old: str, new: str | None) -> None:
         click.echo(f"{kind} {printable(path)}")
 
 
+_UNION = click.argument("union", type=click.Path(path_type=Path))
+
+
 @snapshot.command()
 @click.option("--discard", is_flag=True, help="Do not keep what there is now as another snapshot.")
-@click.argument("upper", type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Also if files are open for writing: they go on as removed ones.")
+@_UNION
 @click.argument("name")
-def rollback(discard: bool, upper: Path, name: str) -> None:
-    """Let UPPER, which must not be mounted, show again what it did when snapshot NAME was taken.
+def rollback(discard: bool, force: bool, union: Path, name: str) -> None:
+    """Let UNION (a mount point, or an upper) show again what it did when snapshot NAME was taken.
 
-    What it is now becomes a snapshot, whose name is printed.
+    What it is now becomes a snapshot, whose name is printed.  Open files of a mounted union keep their data.
 
     \b
     Example:
-      unionfs snapshot rollback /srv/changes before-upgrade
+      unionfs snapshot rollback /mnt before-upgrade
     """
     from unionfs.mounter.snapshots import rollback as carry_out
 
-    kept = carry_out(upper, name, discard=discard)
+    kept = carry_out(union, name, discard=discard, force=force)
     if kept is not None:
         click.echo(kept)
 
 
 @snapshot.command()
-@click.argument("upper", type=click.Path(path_type=Path))
+@_UNION
 @click.argument("name")
-def rm(upper: Path, name: str) -> None:
-    """Remove snapshot NAME of UPPER, which must not be mounted; refused while anything is built on it.
+def rm(union: Path, name: str) -> None:
+    """Remove snapshot NAME of UNION (a mount point, or an upper); refused while anything is built on it.
 
     \b
     Example:
-      unionfs snapshot rm /srv/changes before-upgrade
+      unionfs snapshot rm /mnt before-upgrade
     """
     from unionfs.mounter.snapshots import remove_snapshot
 
-    remove_snapshot(upper, name)
+    remove_snapshot(union, name)
 
 
 @snapshot.command()
-@click.argument("upper", type=click.Path(path_type=Path))
+@_UNION
 @click.argument("old")
 @click.argument("new")
-def merge(upper: Path, old: str, new: str) -> None:
-    """Make one layer of the snapshots of UPPER from OLD up to NEW, which keeps its name.  UPPER must not be mounted.
+def merge(union: Path, old: str, new: str) -> None:
+    """Make one layer of the snapshots of UNION (a mount point, or an upper) from OLD up to NEW, which keeps its name.
 
     What is shown stays the same; what one had and a later one deleted takes no space any more.
 
     \b
     Example:
-      unionfs snapshot merge /srv/changes monday friday
+      unionfs snapshot merge /mnt monday friday
     """
     from unionfs.mounter.snapshots import merge as carry_out
 
-    carry_out(upper, old, new)
+    carry_out(union, old, new)

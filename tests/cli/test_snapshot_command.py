@@ -8,15 +8,18 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from tests.behaviour.test_live_snapshots import Fsx
 from tests.behaviour.tree import Snapshot, differences
 from tests.cli.conftest import Programs
 from tests.mounts import DIRECT, DIRECT_CACHED, KERNEL, PYFUSE3, UnionfsBackend
 from tests.overlay.client import build
+from tests.rootless.test_user import as_user
 from unionfs.cli.snapshot import snapshot as command
 from unionfs.mounter.errors import MounterError
 from unionfs.mounter.snapshots import list_snapshots, merge, remove_snapshot, rollback, snapshot_changes, take_snapshot
@@ -191,8 +194,6 @@ def test_diff_rollback_rm_and_merge(union: Mounted) -> None:
     ]
     (union.merged / "last").write_text("last")
     assert [(change.kind, change.path) for change in snapshot_changes(union.merged, "two", None)] == [("A", b"/last")]
-    with pytest.raises(MounterError, match="is mounted"):
-        rollback(union.merged, "one", discard=False)
     union.umount()
     with pytest.raises(MounterError, match="would lose what is in it"):
         remove_snapshot(union.upper, "one")
@@ -233,6 +234,13 @@ def test_command_lists_and_compares(programs: Programs, tmp_path: Path, monkeypa
     ]
     (union.merged / "f").unlink()
     assert run("diff", union.merged, "one") == "D /f\n"
+    assert run("rollback", "--discard", "--force", union.merged, "one") == ""
+    assert (union.merged / "f").read_text() == "upper"
+    assert run("rm", union.merged, "2") == ""
+    assert [item["name"] for item in json.loads(run("ls", "--json", union.upper))] == ["one"]
+    assert run("take", union.merged, "two") == "two\n"
+    assert run("merge", union.merged, "one", "two") == ""
+    assert [item["name"] for item in json.loads(run("ls", "--json", union.merged))] == ["two"]
     union.umount()
     with pytest.raises(MounterError, match="no snapshot of that name"):
         run("rm", union.upper, "three")
@@ -245,3 +253,200 @@ def test_check_looks_at_the_snapshots_of_the_upper_too(union: Mounted) -> None:
     union.umount()
     # Without the snapshot the redirect would lead nowhere.
     assert union.programs.unionfs("check", "-l", union.lower, union.upper) == f"{union.upper}: clean\n"
+
+
+def test_rollback_rm_and_merge_of_a_running_union(union: Mounted, tmp_path: Path) -> None:
+    merged = union.merged
+    union.change()
+    take_snapshot(merged, "one")
+    first = union.seen()
+    (merged / "f").write_text("second")
+    (merged / "new").unlink()
+    (merged / "fresh").mkdir()
+    (merged / "fresh/in").write_text("in")
+    take_snapshot(merged, "two")
+    (merged / "last").write_text("last")
+    second = union.seen()
+    with (merged / "f").open("rb") as reader, (merged / "fresh/in").open("rb") as inner:
+        kept = rollback(merged, "one", discard=False)
+        assert differences(first, union.seen()) == []
+        assert reader.read() == b"second"
+        assert inner.read() == b"in"
+    assert kept == "3"
+    (merged / "after").write_text("after")
+    rollback(union.upper, "3", discard=True)
+    assert differences(second, union.seen()) == []
+    with (merged / "f").open("rb") as reader:
+        merge(merged, "one", "two")
+        assert differences(second, union.seen()) == []
+        assert reader.read() == b"second"
+    with pytest.raises(MounterError, match="would lose what is in it"):
+        remove_snapshot(merged, "two")
+    (merged / "f").write_text("third")
+    third = union.seen()
+    rollback(merged, "two", discard=False)
+    assert rollback(merged, "6", discard=False) == "7"
+    remove_snapshot(merged, "7")
+    listed = [(item.snapshot.about.name, item.is_below) for item in list_snapshots(merged)]
+    assert listed == [("two", True), ("3", True), ("6", True)]
+    assert differences(third, union.seen()) == []
+    union.umount()
+    union.assert_kernel_shows(third, tmp_path / "kernel")
+    union.mount()
+    assert differences(third, union.seen()) == []
+    union.umount()
+
+
+def test_rollback_is_refused_while_a_file_is_open_for_writing_and_then_forced(union: Mounted) -> None:
+    merged = union.merged
+    take_snapshot(merged, "one")
+    with (merged / "w").open("w+b", buffering=0) as file:
+        file.write(b"before")
+        with pytest.raises(MounterError, match="w is open for writing"):
+            rollback(merged, "one", discard=False)
+        assert (merged / "w").read_bytes() == b"before"
+        kept = rollback(merged, "one", discard=False, force=True)
+        assert not (merged / "w").exists()
+        os.pwrite(file.fileno(), b"after!", 0)
+        os.fsync(file.fileno())
+        assert os.pread(file.fileno(), 6, 0) == b"after!"
+        assert os.fstat(file.fileno()).st_nlink == 0
+    assert kept is not None
+    assert (union.upper.with_name(".upper.snapshots") / kept / "layer/w").read_bytes() == b"before"
+    union.umount()
+
+
+def test_rollback_is_refused_where_something_is_mounted_on_what_would_go(union: Mounted) -> None:
+    take_snapshot(union.merged, "one")
+    (union.merged / "made").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", union.merged / "made"], check=True)
+    try:
+        with pytest.raises(MounterError, match="something is mounted on"):
+            rollback(union.merged, "one", discard=True)
+    finally:
+        subprocess.run(["umount", union.merged / "made"], check=True)
+    rollback(union.merged, "one", discard=True)
+    assert not (union.merged / "made").exists()
+    union.umount()
+
+
+def test_user_without_rights_takes_goes_back_and_merges(tmp_path: Path) -> None:
+    script = """
+        mkdir lower/d; echo lower >lower/d/f
+        unionfs mount -l lower -u upper merged
+        echo one >merged/file; echo new >merged/new; rm merged/d/f
+        unionfs snapshot merged one
+        echo two >merged/file; rm merged/new
+        unionfs snapshot merged two
+        echo three >merged/file
+        unionfs snapshot rollback merged one
+        cat merged/file merged/new; ls merged/d
+        unionfs snapshot rollback --discard merged 3
+        cat merged/file; ls merged
+        unionfs snapshot merge merged one two
+        cat merged/file; ls merged
+        unionfs umount merged
+        unionfs mount -l lower -u upper merged
+        cat merged/file; ls merged
+        unionfs snapshot ls merged | wc -l
+        unionfs umount merged
+    """
+    ended = as_user(tmp_path, script)
+    assert (ended.status, ended.stderr) == (0, "")
+    assert ended.stdout.split() == ["one", "two", "3", "one", "new", *["three", "d", "file"] * 3, "3"]
+
+
+def test_program_that_runs_goes_on_over_a_rollback_and_a_merge(union: Mounted) -> None:
+    merged = union.merged
+    take_snapshot(merged, "one")
+    (merged / "program").write_bytes(Path("/bin/cat").read_bytes())
+    (merged / "program").chmod(0o755)
+    (merged / "here").mkdir()
+    take_snapshot(merged, "two")
+    (merged / "f").write_text("later")
+    take_snapshot(merged, "three")
+    program = subprocess.Popen([merged / "program"], stdin=-1, stdout=-1, cwd=merged / "here")
+    merge(merged, "two", "three")
+    assert Path(f"/proc/{program.pid}/cwd").resolve() == merged / "here"
+    rollback(merged, "one", discard=False)
+    assert not (merged / "program").exists()
+    assert os.listdir(f"/proc/{program.pid}/cwd") == []
+    assert program.communicate(b"still here", 10)[0] == b"still here"
+    rollback(merged, "three", discard=False)
+    assert (merged / "program").read_bytes() == Path("/bin/cat").read_bytes()
+    union.umount()
+
+
+def test_writers_that_never_pause_do_not_notice_merges(union: Mounted) -> None:
+    failures: list[BaseException] = []
+    stop = threading.Event()
+    writers = [Fsx(union.merged / f"file{number}", number) for number in range(2)]
+
+    def work(writer: Fsx) -> None:
+        try:
+            while not stop.is_set():
+                writer.step()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(writer,)) for writer in writers]
+    for thread in threads:
+        thread.start()
+    try:
+        take_snapshot(union.merged, "first")
+        for number in range(4):
+            take_snapshot(union.merged, f"during {number}")
+            assert merge(union.merged, "first" if number == 0 else f"during {number - 1}", f"during {number}") == 2
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+    for writer in writers:
+        writer.close()
+    union.umount()
+    union.mount()
+    for number, writer in enumerate(writers):
+        assert (union.merged / f"file{number}").read_bytes() == writer.expected
+    assert [item.snapshot.about.name for item in list_snapshots(union.merged)] == ["during 3"]
+    union.umount()
+
+
+def test_readers_see_one_state_or_the_other_while_it_goes_back_and_forth(union: Mounted) -> None:
+    merged = union.merged
+    texts = {"one": "1" * 10_000, "two": "2" * 20_000}
+    for name, text in texts.items():
+        (merged / "state").write_text(text)
+        (merged / "d" / name).write_text(name)
+        take_snapshot(merged, name)
+        (merged / "d" / name).unlink()
+    rollback(merged, "one", discard=True)
+    failures: list[object] = []
+    stop = threading.Event()
+
+    def read() -> None:
+        while not stop.is_set():
+            try:
+                text = (merged / "state").read_text()
+                names = set(os.listdir(merged / "d")) - {"x", "sub"}
+            except OSError as error:
+                failures.append(error)
+                return
+            if text not in texts.values() or names not in ({"one"}, {"two"}, {"one", "two"}):
+                failures.append((text[:1], len(text), names))
+
+    threads = [threading.Thread(target=read) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for number in range(10):
+            name = ("two", "one")[number % 2]
+            rollback(merged, name, discard=True)
+            assert (merged / "state").read_text() == texts[name]
+            assert (merged / "d" / name).read_text() == name
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+    union.umount()

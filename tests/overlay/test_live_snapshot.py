@@ -37,7 +37,7 @@ class Live:
     def __init__(self, top: Path, lowers: list[Path], options: Options) -> None:
         self.top, self.lowers, self.options = top, lowers, options
         self.upper, self.work = build(top / "upper", {}), build(top / "work", {})
-        self.snapshots = Snapshots(self.upper, PrivateXattrs())
+        self.snapshots = Snapshots(self.upper, PrivateXattrs(options.userxattr))
         self.open()
 
     def open(self) -> None:
@@ -270,6 +270,8 @@ def test_read_only_union_has_no_snapshots(lower: Path) -> None:
     union = Union(Stack((lower,)))
     with pytest.raises(OSError, match="read-only"):
         union.prepare_snapshot(None)
+    with pytest.raises(OSError, match="read-only"):
+        union.prepare_rollback("one", keeps=True)
     union.close()
 
 

@@ -14,7 +14,7 @@ from tests.overlay.client import ROOT, Client, build
 from tests.overlay.test_crash import CrashError, PowerSwitch
 from tests.overlay.test_live_snapshot import NAMES, Memory
 from unionfs.mounter import snapshots as commands
-from unionfs.overlay import Options, Stack, Union, live_snapshot, snapshots
+from unionfs.overlay import Options, Stack, Union, new_upper, snapshots
 from unionfs.overlay.private_xattrs import PrivateXattrs
 from unionfs.overlay.snapshots import Snapshots
 
@@ -63,7 +63,7 @@ def _seen(top: Path) -> dict[bytes, Any]:
 
 def _guarded(patch: pytest.MonkeyPatch) -> PowerSwitch:
     switch = PowerSwitch(patch)
-    for module in (live_snapshot, snapshots):
+    for module in (new_upper, snapshots):
         patch.setattr(module, "renameat2", switch._guarded(module.renameat2))
     patch.setattr(Path, "write_text", switch._guarded(Path.write_text))
     return switch
@@ -182,3 +182,106 @@ def test_crash_of_a_rollback_leaves_the_state_before_or_after(tmp_path: Path, mo
         commands.rollback(top / "upper", "one", discard=False)
 
     assert _crash_everywhere(tmp_path, monkeypatch, _with_two, operate, check) > 10
+
+
+def _mounted_with_two(top: Path) -> Client:
+    """Two snapshots and something on top, mounted, with files that are in use."""
+    client = _make(top)
+    client.union.prepare_snapshot("one").take()
+    client.write("d/x", b"second")
+    client.write("made/in two", b"two")
+    client.unlink("b")
+    client.rename("made", "moved")
+    client.union.prepare_snapshot("two").take()
+    client.write("b", b"third")
+    client.write("moved/w", b"third")
+    client.unlink("moved/in two")
+    node = client.node("moved/w")
+    client.call(client.union.open, node, os.O_RDWR, ROOT)
+    client.union.pin(node)
+    return client
+
+
+@pytest.mark.parametrize("keeps", [True, False], ids=["kept", "discarded"])
+def test_crash_of_a_live_rollback_leaves_the_state_before_or_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keeps: bool
+) -> None:
+    client = _mounted_with_two(tmp_path / "before")
+    client.union.close()
+    before = _seen(tmp_path / "before")
+    client = _mounted_with_two(tmp_path / "after")
+    client.union.prepare_rollback("one", keeps).take(lambda _: None, force=True)
+    client.union.close()
+    after = _seen(tmp_path / "after")
+    assert before != after
+
+    def check(top: Path) -> None:
+        seen = _seen(top)
+        assert seen in (before, after)
+        found = Snapshots(top / "upper", PrivateXattrs())
+        names = {snapshot.about.name for snapshot in found.all()}
+        assert names - {"3"} == {"one", "two"}
+        if seen == before:
+            assert "3" not in names
+        elif keeps:
+            assert (found.find("3").layer / "moved/w").read_bytes() == b"thirden"
+            assert found.find("3").below == (2, 1)
+        assert set(os.listdir(found.directory)) <= {"1", "2", "3"}
+
+    def operate(_top: Path, made: Client) -> None:
+        rubbish = made.union.prepare_rollback("one", keeps).take(lambda _: None, force=True).rubbish
+        if rubbish is not None:
+            shutil.rmtree(rubbish)
+
+    assert _crash_everywhere(tmp_path, monkeypatch, _mounted_with_two, operate, check) > 20
+
+
+def test_crash_of_a_live_merge_changes_nothing_that_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = _mounted_with_two(tmp_path / "reference")
+    client.union.close()
+    before = _seen(tmp_path / "reference")
+
+    def check(top: Path) -> None:
+        assert _seen(top) == before
+        found = Snapshots(top / "upper", PrivateXattrs())
+        assert {snapshot.about.name for snapshot in found.all()} in ({"one", "two"}, {"two"})
+        assert len(os.listdir(found.directory)) == len(found.all())
+
+    def operate(_top: Path, made: Client) -> None:
+        merging = made.union.prepare_merge((2, 1))
+        merging.prepare()
+        merging.take()
+
+    operations = _crash_everywhere(tmp_path, monkeypatch, _mounted_with_two, operate, check)
+    assert operations > 20
+    done = Snapshots(tmp_path / f"crash{operations}/upper", PrivateXattrs())
+    assert [snapshot.about.name for snapshot in done.all()] == ["two"]
+
+
+def test_crash_of_a_snapshot_with_a_copy_made_beforehand_leaves_one_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b"x" * 300_000
+
+    def prepare(top: Path) -> Client:
+        made = _make(top)
+        made.write("made/w", content)
+        _pin(made)
+        return made
+
+    def operate(_top: Path, made: Client) -> None:
+        snapshot = made.union.prepare_snapshot("one")
+        work = snapshot.copy_beforehand()
+        assert work is not None
+        work()
+        snapshot.take()
+
+    def check(top: Path) -> None:
+        _seen(top)
+        assert (top / "upper/made/w").read_bytes() == content
+        found = Snapshots(top / "upper", PrivateXattrs())
+        for snapshot in found.all():
+            assert (snapshot.layer / "made/w").read_bytes() == (snapshot.layer / "d/w").read_bytes() == content
+        assert (set(os.listdir(found.directory)) if found.directory.exists() else set()) <= {"1"}
+
+    assert _crash_everywhere(tmp_path, monkeypatch, prepare, operate, check) > 30

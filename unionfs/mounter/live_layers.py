@@ -43,7 +43,7 @@ class LiveLayers:
 
     async def _add(self, request: dict[str, Any]) -> object:
         async with self.one_at_a_time:
-            self._check_unchanged(request)
+            self.check_unchanged(request)
             # In a thread: should the path lead into the mount itself, its requests must go on being answered.
             added = await trio.to_thread.run_sync(open_lower, 0, Path(str(request["path"])))
             lowers = self._union.lowers
@@ -56,7 +56,7 @@ class LiveLayers:
 
     async def _remove(self, request: dict[str, Any]) -> object:
         async with self.one_at_a_time:
-            self._check_unchanged(request)
+            self.check_unchanged(request)
             if any(layer.is_snapshot and str(layer.path) == request["path"] for layer in self._union.lowers):
                 raise OSError(errno.EINVAL, "it is a snapshot of the upper, which is nothing without it")
             lowers = [layer for layer in self._union.lowers if str(layer.path) != request["path"]]
@@ -72,7 +72,8 @@ class LiveLayers:
             await self.tell(self._union.reread_layers(keeps_sizes).apply())
             return self.record.lowers
 
-    def _check_unchanged(self, request: dict[str, Any]) -> None:
+    def check_unchanged(self, request: dict[str, Any]) -> None:
+        """EAGAIN if the layers are not those that the request was checked against."""
         # Whoever asks has checked the layer against those that were there then.
         if request.get("layer_changes") != self.record.layer_changes:
             raise OSError(errno.EAGAIN, "the layers were changed meanwhile")
@@ -83,7 +84,7 @@ class LiveLayers:
         change = self._plan(lowers)
         if change.in_the_way:
             change.discard()
-            await self._make_kernel_let_go(change)
+            await self.make_kernel_let_go(change)
             # Planned anew: requests were answered meanwhile.
             change = self._plan(lowers)
             if change.in_the_way:
@@ -107,11 +108,18 @@ class LiveLayers:
 
     def _plan(self, lowers: list[Layer]) -> LayersChange:
         change = self._union.change_layers(lowers)
-        mounted = self._mounted_on(change.lost_paths)
-        if mounted is not None:
+        try:
+            self.refuse_mounted(change.lost_paths)
+        except OSError:
             change.discard()
-            raise OSError(errno.EBUSY, f"something is mounted on {mounted}")
+            raise
         return change
+
+    def refuse_mounted(self, paths: list[str]) -> None:
+        """EBUSY if something is mounted on or below one of ``paths`` in the union."""
+        mounted = self._mounted_on(paths)
+        if mounted is not None:
+            raise OSError(errno.EBUSY, f"something is mounted on {mounted}")
 
     def _mounted_on(self, paths: list[str]) -> Path | None:
         """The mount on or below one of ``paths`` in the union: the kernel would take it away along with the name."""
@@ -124,7 +132,8 @@ class LiveLayers:
                 return mount.mount_point
         return None
 
-    async def _make_kernel_let_go(self, change: LayersChange) -> None:
+    async def make_kernel_let_go(self, change: LayersChange) -> None:
+        """Have the kernel forget what is in the way of ``change``, as far as nobody uses it."""
         await self.tell([name for entry in change.in_the_way for name in entry.names])
         with trio.move_on_after(_PATIENCE):
             while change.is_held:

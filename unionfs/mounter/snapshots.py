@@ -1,16 +1,15 @@
-"""Snapshots of an upper: the side of the command.  Those of a running mount are taken by its daemon, all else is done here.
-
-Whatever changes anything but by taking a snapshot needs the upper for itself: it must not be mounted.
+"""Snapshots of an upper: the side of the command, which checks.  Changes under a running mount are made by its daemon, those of
+an upper that is not mounted here.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from unionfs.linux.syncfs import syncfs
 from unionfs.mounter.checks import check_directory, default_work
@@ -18,14 +17,16 @@ from unionfs.mounter.control import ask
 from unionfs.mounter.errors import MounterError, NotMountedError, RefusedError
 from unionfs.mounter.locks import locked
 from unionfs.mounter.lookup import living_mount
+from unionfs.mounter.registry import RegisteredMount, State, registered_mounts
 from unionfs.overlay import Stack
 from unionfs.overlay.layer_diff import Change, layer_diff
 from unionfs.overlay.merge_layers import merge_snapshots
 from unionfs.overlay.private_xattrs import PrivateXattrs
 from unionfs.overlay.snapshots import Snapshot, Snapshots
 
-_TIMEOUT = 600.0
-"""Seconds: files that are open for writing are copied meanwhile."""
+_TIMEOUT = 3600.0
+"""Seconds: files that are open for writing are copied meanwhile, and layers are merged."""
+_ATTEMPTS = 20
 
 
 class TakenSnapshot(NamedTuple):
@@ -51,12 +52,7 @@ def take_snapshot(merged: Path, name: str | None) -> TakenSnapshot:
         MounterError: there is no such mount, or no snapshot can be taken of it; nothing has changed then.
     """
     mount = living_mount(merged)
-    # What programs wrote before must be in it, though the kernel may not have told the daemon yet.
-    fd = os.open(merged, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        syncfs(fd)
-    finally:
-        os.close(fd)
+    _write_out(mount)
     try:
         return TakenSnapshot(**ask(mount.directory, "snapshot", _TIMEOUT, name=name))
     except OSError as error:
@@ -94,13 +90,18 @@ def snapshot_changes(given: Path, old: str, new: str | None) -> Iterator[Change]
     return layer_diff(before, Stack((*top, *lowers)), is_user=_is_user(snapshots.upper))
 
 
-def rollback(given: Path, text: str, *, discard: bool) -> str | None:
-    """Let an upper that is not mounted show what it was when snapshot ``text`` was taken.  What it is now becomes a snapshot too,
-    whose name is returned, unless it is to be discarded.
+def rollback(given: Path, text: str, *, discard: bool, force: bool = False) -> str | None:
+    """Let a mount or an upper show what it was when snapshot ``text`` was taken.  What it is now becomes a snapshot too, whose
+    name is returned, unless it is to be discarded.
+
+    ``force``: also if files of a mount are open for writing that lose their names by it.
 
     Raises:
-        MounterError: there is no such snapshot, or the upper is in use.
+        MounterError: there is no such snapshot, or something is in the way; nothing has changed then.
     """
+    mount = _mount_of(given)
+    if mount is not None:
+        return _roll_back_live(mount, given, text, discard=discard, force=force)
     with _for_itself(given) as snapshots:
         target = _find(snapshots, text)
         staged = snapshots.stage(None, [Path(lower) for lower in target.about.lowers])
@@ -119,19 +120,40 @@ def rollback(given: Path, text: str, *, discard: bool) -> str | None:
         return None
 
 
+def _roll_back_live(mount: RegisteredMount, given: Path, text: str, *, discard: bool, force: bool) -> str | None:
+    _find(_snapshots_of(mount), text)
+    _write_out(mount)
+    try:
+        kept: str | None = ask(mount.directory, "snapshot_rollback", _TIMEOUT, name=text, discard=discard, force=force)
+    except OSError as error:
+        in_use = f"end what uses it (fuser -vm {mount.record.mountpoint}); with --force a writer goes on, with a removed file"
+        remedy = in_use if error.errno == errno.EBUSY else "correct that and try again"
+        raise RefusedError(str(given), f"is as it was: {_words(error)}", remedy) from None
+    return kept
+
+
 def remove_snapshot(given: Path, text: str) -> None:
     """Remove a snapshot that nothing is built on.
 
     Raises:
         MounterError: there is none, or something needs it.
     """
-    with _for_itself(given) as snapshots:
+
+    def removable(snapshots: Snapshots) -> int:
         snapshot = _find(snapshots, text)
         users = _users(snapshots, snapshot.number)
         if users:
             remedy = "merge it into the next one (unionfs snapshot merge), which keeps what is shown"
             raise RefusedError(text, f"cannot be removed: {' and '.join(users)} would lose what is in it", remedy)
-        snapshots.remove(snapshot.number)
+        return snapshot.number
+
+    def remove(mount: RegisteredMount) -> None:
+        _ask(mount, "snapshot_rm", number=removable(_snapshots_of(mount)))
+
+    if _retried(given, "removed", remove):
+        return
+    with _for_itself(given) as snapshots:
+        snapshots.remove(removable(snapshots))
 
 
 def merge(given: Path, old: str, new: str) -> int:
@@ -140,7 +162,8 @@ def merge(given: Path, old: str, new: str) -> int:
     Raises:
         MounterError: they do not lie upon each other, or something else is built on one between.
     """
-    with _for_itself(given) as snapshots:
+
+    def mergeable(snapshots: Snapshots) -> tuple[int, ...]:
         top, bottom = _find(snapshots, new), _find(snapshots, old)
         numbers = (top.number, *top.below)
         if bottom.number not in numbers or bottom.number == top.number:
@@ -152,8 +175,59 @@ def merge(given: Path, old: str, new: str) -> int:
             if others:
                 problem = f"cannot be merged: {' and '.join(others)} needs it"
                 raise RefusedError(str(number), problem, "remove or merge that first")
-        merge_snapshots(snapshots, merged, is_user=_is_user(snapshots.upper))
-        return len(merged)
+        return merged
+
+    merged: list[tuple[int, ...]] = []
+
+    def carry_out(mount: RegisteredMount) -> None:
+        merged[:] = [mergeable(_snapshots_of(mount))]
+        _ask(mount, "snapshot_merge", numbers=merged[0])
+
+    if not _retried(given, "merged", carry_out):
+        with _for_itself(given) as snapshots:
+            merged = [mergeable(snapshots)]
+            merge_snapshots(snapshots, merged[0], is_user=_is_user(snapshots.upper))
+    return len(merged[0])
+
+
+# -- asking a daemon -----------------------------------------------------------------------------------------------------------
+
+
+def _mount_of(given: Path) -> RegisteredMount | None:
+    """The running mount on ``given``, or that of the upper ``given``."""
+    try:
+        return living_mount(given)
+    except NotMountedError:
+        path = os.path.realpath(given)
+        return next((mount for mount in registered_mounts() if mount.state is State.MOUNTED and mount.record.upper == path), None)
+
+
+def _write_out(mount: RegisteredMount) -> None:
+    """What programs wrote before must be in a snapshot, though the kernel may not have told the daemon yet."""
+    fd = os.open(mount.record.mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        syncfs(fd)
+    finally:
+        os.close(fd)
+
+
+def _retried(given: Path, done: str, change: Callable[[RegisteredMount], None]) -> bool:
+    """Carry out ``change``, again if another command was faster; false if there is no mount to carry it out on."""
+    for _ in range(_ATTEMPTS):
+        mount = _mount_of(given)
+        if mount is None:
+            return False
+        try:
+            change(mount)
+            return True
+        except OSError as error:
+            if error.errno != errno.EAGAIN:
+                raise RefusedError(str(given), f"nothing was {done}: {_words(error)}", "correct that and try again") from None
+    raise RefusedError(str(given), f"nothing was {done}: its snapshots are being changed by others", "try again")
+
+
+def _ask(mount: RegisteredMount, operation: str, **arguments: Any) -> None:
+    ask(mount.directory, operation, _TIMEOUT, layer_changes=mount.record.layer_changes, **arguments)
 
 
 # -- finding ------------------------------------------------------------------------------------------------------------------
@@ -162,14 +236,18 @@ def merge(given: Path, old: str, new: str) -> int:
 def _snapshots(given: Path) -> Snapshots:
     """Those of the mount on ``given``, or else of the upper ``given``."""
     try:
-        record = living_mount(given).record
+        mount = living_mount(given)
     except NotMountedError:
         upper = check_directory("upper", given)
-    else:
-        if record.upper is None:
-            raise RefusedError(str(given), "has no upper, so there are no snapshots of it", "give a union with an upper")
-        upper = Path(record.upper)
-    return Snapshots(upper, PrivateXattrs(_is_user(upper)))
+        return Snapshots(upper, PrivateXattrs(_is_user(upper)))
+    return _snapshots_of(mount)
+
+
+def _snapshots_of(mount: RegisteredMount) -> Snapshots:
+    record = mount.record
+    if record.upper is None:
+        raise RefusedError(record.mountpoint, "has no upper, so there are no snapshots of it", "give a union with an upper")
+    return Snapshots(Path(record.upper), PrivateXattrs(_is_user(Path(record.upper))))
 
 
 def _is_user(upper: Path) -> bool:
@@ -180,12 +258,6 @@ def _is_user(upper: Path) -> bool:
 @contextmanager
 def _for_itself(given: Path) -> Iterator[Snapshots]:
     """The snapshots of an upper that nobody has mounted, with what a crash left brought in order."""
-    try:
-        living_mount(given)
-    except NotMountedError:
-        pass
-    else:
-        raise RefusedError(str(given), "is mounted", "unmount it, and give the upper directory instead")
     snapshots = _snapshots(given)
     with locked(snapshots.upper):
         try:

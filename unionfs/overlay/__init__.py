@@ -22,11 +22,14 @@ Layout, from the bottom up:
 ``incompat``           marks that forbid later mounts.
 ``work_dir``           staging of what is to be installed in the upper layer.
 ``whiteouts``          whiteouts and opaque marks of the upper layer, in the form that it allows.
-``data_copy``          the slow part of a copy-up.
+``open_stack``         the layers, opened, and what is known of each.
+``lower_links``        the names of one lower file.
 ``tree``               the merged tree: what a name leads to.
 ``real_file``          descriptors of regular files.
 ``ownership``          whose an object is and becomes.
 ``metadata_copy``      owner, extended attributes, mode and times, copied.
+``data_copy``          the slow part of a copy-up.
+``copy_target``, ``copy_staging``, ``indexed_copy``, ``succession``   a copy in the making, installed, in the index, and its successor.
 ``copy_up``            lower objects become upper ones.
 ``contents``           open, read, write, truncate, copy ranges, fsync.
 ``attributes``         stat, chmod, chown, utimes, extended attributes.
@@ -37,11 +40,16 @@ Layout, from the bottom up:
 ``snapshots``          snapshots of an upper on disk: where they are, which mount they belong to, recovery.
 ``snapshot_origins``, ``index_names``   what their inode numbers and hard links were.
 ``carried``            files open for writing at a snapshot, which go on in the new upper.
+``data_update``, ``beforehand``   copies of them that are made while requests are answered.
+``new_upper``          the new upper with its index.
 ``live_snapshot``      the upper of a union in use becomes a layer.
+``detached_layers``    layers that are no longer part of the union and still hold open files.
+``live_rollback``, ``live_merge``   going back to a snapshot, and making one layer of several, under a union in use.
 ``layer_diff``, ``merge_layers``   layers compared, and two made one.
 ``explain``            which layer a path comes from.
 ``union``              all of it behind the filesystem contract.
-``size_limit``, ``limited_union``   the same with a limit on what the upper may take.
+``size_limit``, ``limited_union``   the same with a limit on what the upper may take, accounted.
+``upper_project``, ``quota_union``   the same by a project quota of the filesystem.
 """
 
 from unionfs.overlay.layer import Layer, Stack, open_lower

@@ -4,10 +4,10 @@ With passthrough it writes by descriptors that nobody can revoke, and through sh
 the new upper, under all its names, and a copy stays in the frozen layer.  What has no name that is known but still has one
 (it was removed under the others) goes on likewise, since it can be opened for writing by its descriptor.
 
-The copies are made while no request is answered, one after the other, and made again as long as one of the files has changed
-while the others were copied; so at the end they are of one moment, unless somebody writes without a pause.  Programs that
-make things durable or change names wait for an answer and thereby pause.  A write through a mapping moves ctime only at the
-first write to a page; such a change between two looks is not seen.
+The copies are made beforehand (`unionfs.overlay.beforehand`) and brought up to date while no request is answered, one after the
+other, again as long as one of the files has changed while the others were copied; so at the end they are of one moment, unless
+somebody writes without a pause.  Programs that make things durable or change names wait for an answer and thereby pause.  A write
+through a mapping moves ctime only at the first write to a page; such a change between two looks is not seen.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import stat
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from unionfs.overlay import kinds
+from unionfs.overlay.beforehand import Beforehand, State, may_be_written, state_of
 from unionfs.overlay.data_copy import Reflinks, copy_data
+from unionfs.overlay.data_update import update_data
 from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.layer import RealDir
 from unionfs.overlay.metadata_copy import copy_metadata
@@ -40,8 +41,10 @@ class _File(NamedTuple):
 class Carried:
     """The files that one snapshot carries on."""
 
-    def __init__(self, tree: Tree, staged: Staged) -> None:
+    def __init__(self, tree: Tree, staged: Staged, beforehand: Beforehand) -> None:
+        """``beforehand``: the copies that were made while requests were still answered."""
         self._tree = tree
+        self._beforehand = beforehand
         self._staged = staged
         self.files = list(self._find())
         self.is_consistent = True
@@ -64,7 +67,7 @@ class Carried:
         tree = self._tree
         incomplete: dict[int, tuple[Inode, os.stat_result]] = {}
         for inode in tree.nodes:
-            if inode.kind != kinds.REG or not inode.is_upper or not self._may_be_written(inode):
+            if not may_be_written(tree, inode):
                 continue
             st = tree.stat(inode)
             names = tuple(sorted(path_of(parent, name) for parent, name in inode.names if tree.has_upper(parent, name)))
@@ -78,9 +81,6 @@ class Carried:
             for ino, (inode, st) in incomplete.items():
                 if ino in found:
                     yield _File(inode, tuple(sorted(found[ino])), st)
-
-    def _may_be_written(self, inode: Inode) -> bool:
-        return inode.orphan_fd >= 0 or (inode.pins > 0 and inode.node in self._tree.nodes.written)
 
     # -- the new upper ----------------------------------------------------------------------------------------------------
 
@@ -147,36 +147,54 @@ class Carried:
         """
         self._staged.carry([CarriedFile(str(number), file.names) for number, file in enumerate(self.files)])
         reflinks = Reflinks()
-        pending = list(range(len(self.files)))
-        copied: dict[int, tuple[int, ...]] = {}
+        copied = {number: state for number, file in enumerate(self.files) if (state := self._adopt(number, file)) is not None}
         for _ in range(_ATTEMPTS):
+            pending = [number for number, file in enumerate(self.files) if self._state(file) != copied.get(number)]
+            if not pending:
+                return
             for number in pending:
                 copied[number] = self._copy_one(number, reflinks)
-            pending = [number for number, file in enumerate(self.files) if self._state(file) != copied[number]]
-            if not pending:
-                break
-        self.is_consistent = not pending
+        self.is_consistent = all(self._state(file) == copied[number] for number, file in enumerate(self.files))
+
+    def _adopt(self, number: int, file: _File) -> State | None:
+        """Put the copy that was made beforehand, if there is one, where the copy is to be; of which state of the file it is."""
+        prepared = self._beforehand.take(file.st)
+        if prepared is None:
+            return None
+        path = self._staged.copies / str(number)
+        prepared.path.rename(path)
+        now = self._state(file)
+        # The names in the new upper have moved the ctime since `_File.st`; a write in between has moved the mtime as well.
+        if prepared.state is None or prepared.state != state_of(file.st) or prepared.state[:2] != now[:2]:
+            return None
+        # The metadata may have changed, too, when it was copied; it is here only that it is put on the copy.
+        source = os.open(self._tree.path(file.inode), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with path.open("r+b") as target:
+                _copy_all_metadata(source, target.fileno(), os.fstat(source))
+        finally:
+            os.close(source)
+        return now
 
     def inos_of_copies(self) -> dict[bytes, int]:
         """The inode number that the frozen layer will have at each of their names."""
         inos = [(self._staged.copies / str(number)).stat().st_ino for number in range(len(self.files))]
         return {name: ino for file, ino in zip(self.files, inos, strict=True) for name in file.names}
 
-    def _state(self, file: _File) -> tuple[int, ...]:
-        st = self._tree.stat(file.inode)
+    def _state(self, file: _File) -> State:
         # Since Linux 6.13 a ctime that somebody has looked at is never given twice (multigrain timestamps).
-        return st.st_size, st.st_mtime_ns, st.st_ctime_ns
+        return state_of(self._tree.stat(file.inode))
 
-    def _copy_one(self, number: int, reflinks: Reflinks) -> tuple[int, ...]:
+    def _copy_one(self, number: int, reflinks: Reflinks) -> State:
         file, path = self.files[number], self._staged.copies / str(number)
-        path.unlink(missing_ok=True)
         before = self._state(file)
         source = os.open(self._tree.path(file.inode), os.O_RDONLY | os.O_CLOEXEC)
         try:
-            target = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            is_new = not path.exists()
+            target = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 st = os.fstat(source)
-                copy_data(source, target, st.st_size, reflinks)
+                (copy_data if is_new else update_data)(source, target, st.st_size, reflinks)
                 _copy_all_metadata(source, target, st)
             finally:
                 os.close(target)
@@ -188,6 +206,8 @@ class Carried:
 def _copy_all_metadata(source: int, target: int, st: os.stat_result) -> None:
     """Also the union's own attributes: it is the same object of the layer, in another inode."""
     os.fchown(target, st.st_uid, st.st_gid)
+    for name in set(os.listxattr(target)) - set(os.listxattr(source)):
+        os.removexattr(target, name)
     for name in os.listxattr(source):
         os.setxattr(target, name, os.getxattr(source, name))
     os.fchmod(target, stat.S_IMODE(st.st_mode))

@@ -113,7 +113,8 @@ def is_same_place(one: Inode, other: Inode) -> bool:
 
 
 def _object(inode: Inode) -> tuple[object, ...]:
-    place = (real_key(inode.place), inode.place_name)
+    # The names of one file lead to one inode, which has the place of the name that was looked up first.
+    place = inode.links.key if inode.links is not None else (real_key(inode.place), inode.place_name)
     return place if not isinstance(inode.data, DataPlace) else (*place, real_key(inode.data.place), inode.data.name)
 
 

@@ -52,17 +52,18 @@ class LayersChange:
     """One change, planned against the tree as it is now: apply it before anything else happens to that, or drop it with
     `discard`."""
 
-    def __init__(self, tree: Tree, lowers: list[Layer], underneath: Underneath | None = None) -> None:
+    def __init__(self, tree: Tree, lowers: list[Layer], underneath: Underneath | None = None, base: Tree | None = None) -> None:
         """
         Args:
             lowers: the lower layers that shall be, top first.
             underneath: set if it is the layers themselves that have changed.
+            base: what the view of the new layers is made of, where that is not ``tree`` (another upper).
 
         Raises:
             OSError: a layer cannot be read.  Nothing has changed.
         """
         self._tree = tree
-        self._view = tree.over(lowers)
+        self._view = (base or tree).over(lowers)
         self._underneath = underneath
         self._leaving = {layer for layer in tree.lowers if layer not in lowers}
         self._kept: list[tuple[Inode, Inode, Directory, bytes]] = []
@@ -90,7 +91,7 @@ class LayersChange:
             self._stale_contents.append(StaleContents(known.node))
             for name, child in known.children.items():
                 found = self._look_up(seen, name)
-                if found is None or not _is_same(child, found):
+                if found is None or not self._goes_on(child, found):
                     self._lose(child, known, name, is_there=self._underneath is None)
                 elif self._underneath and self._underneath.kernel_keeps_sizes and _was_changed(child, found):
                     self._lose(child, known, name, is_there=True)
@@ -100,6 +101,10 @@ class LayersChange:
                         pairs.append((child, found))
                     elif self._underneath and (child.data is not None or _was_changed(child, found)):
                         self._stale_contents.append(StaleContents(child.node))
+
+    def _goes_on(self, known: Inode, seen: Inode) -> bool:
+        """Whether what a name leads to is the object that it led to before."""
+        return _is_same(known, seen)
 
     def _compare_names(self, known: Directory, seen: Directory) -> None:
         # The kernel may remember of a name it asked for that it is not there.
@@ -173,18 +178,24 @@ class LayersChange:
         """Carry it out; what the kernel must be told.  Layers that are no longer wanted are closed."""
         tree = self._tree
         assert not self.in_the_way
-        self._take_directory(tree.root, self._view.root)
+        self._take_names()
+        # All that is open was opened by way of the old places, and can be opened again.
+        tree.pool.close()
+        tree.take_lowers(self._view)
+        self._let_layers_go()
+        # In this order: the kernel is through with the listings it is reading when it has looked for the names.
+        return self._stale_names + self._stale_contents
+
+    def _take_names(self) -> None:
+        self._take_directory(self._tree.root, self._view.root)
         for known, seen, seen_parent, name in self._kept:
             self._take(known, seen, seen_parent, name)
         for lost in self._lost:
             self._drop(lost)
-        # All that is open was opened by way of the old places, and can be opened again.
-        tree.pool.close()
-        tree.take_lowers(self._view)
+
+    def _let_layers_go(self) -> None:
         for layer in self._leaving:
             layer.close()
-        # In this order: the kernel is through with the listings it is reading when it has looked for the names.
-        return self._stale_names + self._stale_contents
 
     def _take(self, known: Inode, seen: Inode, seen_parent: Directory, name: bytes) -> None:
         if not isinstance(seen.data, SoughtData):

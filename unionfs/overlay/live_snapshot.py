@@ -10,18 +10,19 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from unionfs.filesystem import Notice, StaleAttributes, StaleName
-from unionfs.linux.rename import RENAME_EXCHANGE, renameat2
 from unionfs.overlay import kinds
+from unionfs.overlay.beforehand import Beforehand
 from unionfs.overlay.carried import Carried, path_of
 from unionfs.overlay.data_copy import InPlaceCopy
 from unionfs.overlay.index import Index
 from unionfs.overlay.index_names import link_all_names
 from unionfs.overlay.inode import Directory, Inode, LowerLinks, ctime_mark
-from unionfs.overlay.layer import Layer, RealDir, open_lower, open_upper
+from unionfs.overlay.layer import Layer, RealDir, open_lower
 from unionfs.overlay.listing import (
     LowerName,
     RealName,
@@ -34,13 +35,11 @@ from unionfs.overlay.listing import (
     read_names,
 )
 from unionfs.overlay.listing import lower_places as places_of
-from unionfs.overlay.origin import Origins
+from unionfs.overlay.new_upper import NewUpper
 from unionfs.overlay.snapshots import Snapshot, Snapshots, Staged
 from unionfs.overlay.tree import Tree
 
 _log = logging.getLogger("unionfs.overlay")
-
-_INDEX = b"index"
 
 
 class Taken(NamedTuple):
@@ -106,6 +105,7 @@ class LiveSnapshot:
         self.snapshots = Snapshots(self._old.path, tree.xattrs)
         lowers = [layer.path for layer in tree.lowers if not layer.is_snapshot]
         self.staged: Staged = self.snapshots.stage(name, lowers)
+        self._beforehand = Beforehand(self.staged.copies, sync)
 
     @property
     def new_upper(self) -> Path:
@@ -116,6 +116,11 @@ class LiveSnapshot:
         """It shall not be."""
         self.staged.discard()
 
+    def copy_beforehand(self) -> Callable[[], None] | None:
+        """Work for another thread that copies what `take` would have to copy, as far as that does not change afterwards, while
+        requests go on being answered; None: there is nothing to copy.  It raises nothing; what it failed at `take` does."""
+        return self._beforehand.work(self._tree)
+
     def take(self) -> Taken:
         """Take it.
 
@@ -123,44 +128,38 @@ class LiveSnapshot:
             OSError: nothing has changed, and it is discarded.
         """
         tree = self._tree
-        opened: list[Layer] = []
-        index: Index | None = None
+        frozen: Layer | None = None
+        upper: NewUpper | None = None
         try:
-            _abandon_copy_ups(tree)
+            abandon_copy_ups(tree)
             if tree.index is not None and len(tree.index):
                 link_all_names(tree, tree.index)
-            carried = Carried(tree, self.staged)
+            carried = Carried(tree, self.staged, self._beforehand)
             carried.link_into_new_upper()
             frozen = open_lower(0, self._old.path)
-            opened.append(frozen)
-            new = open_upper(self.staged.upper)
-            opened.append(new)
-            index = self._make_index(new, frozen)
+            upper = NewUpper(tree, self.staged)
+            upper.make_index([frozen, *tree.lowers])
             carried.copy()
-            switch = _Switch(tree, new, carried)
+            switch = _Switch(tree, upper.layer, carried)
             self.staged.look_like(self._old.path, tree.xattrs)
             self.staged.exchange(carried.is_consistent, self._sync)
         except BaseException:
-            for layer in opened:
-                layer.close()
-            if index is not None:
-                index.close()
+            if frozen is not None:
+                frozen.close()
+            if upper is not None:
+                upper.close()
             self.discard()
             raise
-        notices = self._change(switch, frozen, new, index, carried)
+        notices = self._change(switch, frozen, upper, carried)
         return Taken(self.snapshots.get(self.staged.number), notices)
 
-    def _change(self, switch: _Switch, frozen: Layer, new: Layer, index: Index | None, carried: Carried) -> list[Notice]:
+    def _change(self, switch: _Switch, frozen: Layer, upper: NewUpper, carried: Carried) -> list[Notice]:
         """After the exchange: memory, then the rest on disk."""
         old = self._old
-        upper_path, final_layer = old.path, self.staged.final_layer
-        new.override, new.is_idmapped = old.override, old.is_idmapped
-        new.generation = old.generation + 1
-        old.path, new.path = final_layer, upper_path
-        notices = switch.make(frozen, index)
+        old.path = self.staged.final_layer
+        notices = switch.make(frozen, upper.index)
         try:
-            if index is not None:
-                self._put_index_in_place(index)
+            upper.put_index_in_place()
             self.staged.finish()
         except OSError as error:
             # The next mount will do it.
@@ -171,29 +170,6 @@ class LiveSnapshot:
         told = [notice for notice in self._tree.notices if isinstance(notice, StaleAttributes)]
         self._tree.notices[:] = [notice for notice in self._tree.notices if not isinstance(notice, StaleAttributes)]
         return notices + told
-
-    # -- the index --------------------------------------------------------------------------------------------------------
-
-    def _make_index(self, new: Layer, frozen: Layer) -> Index | None:
-        """The index of the new upper, empty; the old one's files all have their names in the frozen layer."""
-        tree = self._tree
-        if tree.index is None:
-            return None
-        lowers = [frozen, *tree.lowers]
-        index = Index(self.staged.directory, new, lowers, Origins(lowers, new), tree.xattrs)
-        index.place.layer.override = self._old.override
-        index.place.layer.generation = self._old.generation + 1
-        return index
-
-    def _put_index_in_place(self, index: Index) -> None:
-        base = os.open(b"..", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._tree.work.fd)
-        staged = os.open(self.staged.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            renameat2(staged, _INDEX, base, _INDEX, RENAME_EXCHANGE)
-        finally:
-            os.close(base)
-            os.close(staged)
-        index.place.layer.path = Path(os.readlink(f"/proc/self/fd/{index.place.fd}"))
 
 
 class _Switch:
@@ -332,7 +308,7 @@ class _Switch:
             inode.links = None
 
 
-def _abandon_copy_ups(tree: Tree) -> None:
+def abandon_copy_ups(tree: Tree) -> None:
     """Whoever waits for a copy-up begins it anew: what was staged has marks that are good for the present layers."""
     for inode in tree.nodes:
         if inode.rare is not None and inode.copying is not None:

@@ -15,6 +15,7 @@ import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from unionfs.overlay import kinds
 from unionfs.overlay.data_copy import Reflinks, copy_data
@@ -27,6 +28,9 @@ from unionfs.overlay.real_file import open_lower_file
 from unionfs.overlay.snapshots import Snapshots, Staged
 from unionfs.overlay.tree import Tree
 
+# No right, no such thing on this filesystem, or forbidden to the process (seccomp).
+_CANNOT_MAKE = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+
 
 def merge_snapshots(snapshots: Snapshots, numbers: Sequence[int], *, is_user: bool) -> int:
     """Merge the snapshots ``numbers``, the topmost first; the number of the one that takes their place.
@@ -37,29 +41,71 @@ def merge_snapshots(snapshots: Snapshots, numbers: Sequence[int], *, is_user: bo
     Raises:
         OSError: a layer cannot be read, or the new one not be made.
     """
+    lowers = [Path(lower) for lower in snapshots.get(numbers[0]).about.lowers]
+    merged = prepare_merge(snapshots, numbers, lowers, is_user=is_user, sync=True)
+    try:
+        merged.link()
+        merged.staged.publish(sync=True)
+    except OSError:
+        merged.staged.discard()
+        raise
+    snapshots.finish_merge(snapshots.get(merged.staged.number))
+    return merged.staged.number
+
+
+def prepare_merge(snapshots: Snapshots, numbers: Sequence[int], lowers: Sequence[Path], *, is_user: bool, sync: bool) -> Merged:
+    """Make the layer that takes the place of the snapshots ``numbers``, the topmost first, over ``lowers`` (those below all
+    snapshots), but for the files that are linked into it.  ``sync``: what is made is durable.
+
+    Raises:
+        OSError: as `merge_snapshots`; nothing is left of it then.
+    """
     top, bottom = snapshots.get(numbers[0]), snapshots.get(numbers[-1])
-    lowers = [Path(lower) for lower in top.about.lowers]
     staged = snapshots.stage(f"{top.about.name} merged", lowers)
     assert staged.about is not None
     try:
         rest = (*snapshots.layers(bottom.below), *lowers)
-        _fill(staged, (*snapshots.layers(numbers), *rest), rest, Options(userxattr=is_user))
+        merged = _fill(staged, (*snapshots.layers(numbers), *rest), rest, Options(userxattr=is_user))
+        if sync:
+            for path in merged.copies:
+                _sync(path)
         snapshots.set_below(staged.upper, bottom.below)
         staged.about = dataclasses.replace(top.about, replaces=list(numbers))
-        staged.publish()
-    except OSError:
+    except BaseException:
         staged.discard()
         raise
-    snapshots.finish_merge(snapshots.get(staged.number))
-    return staged.number
+    return merged
 
 
-def _fill(staged: Staged, layers: Sequence[Path], rest: Sequence[Path], options: Options) -> None:
+class Merged(NamedTuple):
+    """A merged layer that lacks only the files that it has in common with those that it is made of.
+
+    They come last, and at once: as long as two layers have a file, its link count is wrong.
+    """
+
+    staged: Staged
+    copies: list[bytes]
+    links: list[tuple[bytes, bytes]]
+    times: list[tuple[bytes, int, int]]
+
+    def link(self) -> None:
+        """Put them into it.
+
+        Raises:
+            OSError: what link(2) gives.
+        """
+        for source, target in self.links:
+            os.link(source, target, follow_symlinks=False)
+        for path, atime, mtime in self.times:
+            os.utime(path, ns=(atime, mtime))
+
+
+def _fill(staged: Staged, layers: Sequence[Path], rest: Sequence[Path], options: Options) -> Merged:
     whole = Tree(Stack(tuple(layers)), options)
     try:
         below = Tree(Stack(tuple(rest)), options)
         try:
-            _Merge(staged, whole, below, len(layers) - len(rest)).run()
+            return _Merge(staged, whole, below, len(layers) - len(rest)).run()
         finally:
             below.close()
     finally:
@@ -70,14 +116,19 @@ class _Merge:
     """Fills the directory of a staged snapshot; ``whole`` is the view with the ``count`` topmost layers, ``below`` without."""
 
     def __init__(self, staged: Staged, whole: Tree, below: Tree, count: int) -> None:
+        self._staged = staged
         self._top = staged.upper
         self._whole = whole
         self._below = below
         self._merged = set(whole.lowers[:count])
         self._xattrs: PrivateXattrs = whole.xattrs
         self._paths: dict[tuple[tuple[str, str], ...], tuple[bytes, Directory]] | None = None
+        self._links: list[tuple[bytes, bytes]] = []
+        self._times: list[tuple[bytes, int, int]] = []
+        self._copies: dict[tuple[int, int], bytes] = {}
+        self._has_devices = True
 
-    def run(self) -> None:
+    def run(self) -> Merged:
         """Fill it."""
         waiting: list[tuple[bytes, Directory, Directory | None]] = [(b".", self._whole.root, self._below.root)]
         made: list[tuple[bytes, Directory]] = []
@@ -91,9 +142,26 @@ class _Merge:
                 self._put(path, directory, below, name, waiting)
             for name in self._below.names(below) if below is not None else ():
                 if self._whole.kind(directory, name) is None:
-                    os.mknod(self._path(path + b"/" + name), stat.S_IFCHR, kinds.WHITEOUT_RDEV)
+                    self._hide(path, name)
         for path, directory in reversed(made):
             self._look_like(path, directory)
+        return Merged(self._staged, list(self._copies.values()), self._links, self._times)
+
+    def _hide(self, path: bytes, name: bytes) -> None:
+        """Put a whiteout: a device, or else a file with an attribute, which every filesystem can hold that has snapshots."""
+        target = self._path(path + b"/" + name)
+        if self._has_devices:
+            try:
+                os.mknod(target, stat.S_IFCHR, kinds.WHITEOUT_RDEV)
+                return
+            except OSError as error:
+                if error.errno not in _CANNOT_MAKE:
+                    raise
+                self._has_devices = False
+        with contextlib.closing(_Opened(self._path(path))) as opened:
+            self._xattrs.announce_whiteouts(opened.fd)
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        self._xattrs.make_whiteout(target)
 
     def _path(self, path: bytes) -> bytes:
         return os.path.join(os.fsencode(self._top), path)
@@ -152,10 +220,15 @@ class _Merge:
         path = self._path(target)
         if inode.data is None and inode.place.layer in self._merged:
             # Through the path of the layer: a link cannot be made across the private mount that the tree reads it by.
-            os.link(os.fsencode(inode.place.path() / os.fsdecode(inode.place_name)), path, follow_symlinks=False)
+            self._links.append((os.fsencode(inode.place.path() / os.fsdecode(inode.place_name)), path))
             return
         if inode.kind != kinds.REG:
             raise OSError(errno.EXDEV, "what is below shows elsewhere, and can only be linked", os.fsdecode(target))
+        st = self._whole.stat(inode)
+        known = self._copies.get((st.st_dev, st.st_ino))
+        if known is not None:
+            os.link(known, path)
+            return
         source = open_lower_file(self._whole, inode)
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -165,14 +238,28 @@ class _Merge:
                 os.close(fd)
         finally:
             os.close(source)
-        self._copy_metadata(self._whole.path(inode), path, self._whole.stat(inode))
+        self._copy_metadata(self._whole.path(inode), path, st)
+        self._copy_origins(self._whole.path(inode), path)
+        self._copies[st.st_dev, st.st_ino] = path
 
     def _look_like(self, path: bytes, directory: Directory) -> None:
         real = self._whole.path(directory)
         if any(real.impure for real in directory.lowers if real.layer in self._merged):
             with contextlib.closing(_Opened(self._path(path))) as opened:
                 self._xattrs.set_impure(opened.fd)
-        self._copy_metadata(real, self._path(path), self._whole.stat(directory))
+        st = self._whole.stat(directory)
+        self._copy_metadata(real, self._path(path), st)
+        self._times.append((self._path(path), st.st_atime_ns, st.st_mtime_ns))
+
+    def _copy_origins(self, source: bytes, target: bytes) -> None:
+        """Whose inode number it shows; and whether it stands for all names of that."""
+        origin, first, nlink = self._xattrs.origin(source), self._xattrs.first_origin(source), self._xattrs.nlink(source)
+        if origin:
+            self._xattrs.set_origin(target, origin, follow=False)
+        if first:
+            self._xattrs.set_first_origin(target, first, follow=False)
+        if nlink:
+            self._xattrs.set_nlink(target, nlink)
 
     def _copy_metadata(self, source: bytes, target: bytes, st: os.stat_result) -> None:
         os.chown(target, st.st_uid, st.st_gid, follow_symlinks=False)
@@ -181,6 +268,14 @@ class _Merge:
                 os.setxattr(target, name, os.getxattr(source, name, follow_symlinks=False), follow_symlinks=False)
         os.chmod(target, stat.S_IMODE(st.st_mode))
         os.utime(target, ns=(st.st_atime_ns, st.st_mtime_ns))
+
+
+def _sync(path: bytes) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 class _Opened:

@@ -30,6 +30,7 @@ from unionfs.overlay.private_xattrs import PrivateXattrs
 
 _AT_FDCWD = -100
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FINISHED = re.compile(r"[1-9][0-9]*")
 _NEW = ".new"
 _ABOUT, _CARRIED, _COPIES, _LAYER = "about", "carried", "copies", "layer"
@@ -203,13 +204,13 @@ class Snapshots:
         """Put what is built on the snapshots that ``snapshot`` replaces on that instead, one after the other, and remove them."""
         replaced = snapshot.about.replaces
         if replaced:
-            self._replace_in_lists(replaced, snapshot.number)
+            self.replace_in_lists(replaced, snapshot.number)
         present = self._numbers()
         for number in replaced:
             if number in present:
                 self.remove(number)
 
-    def _replace_in_lists(self, numbers: Sequence[int], number: int) -> None:
+    def replace_in_lists(self, numbers: Sequence[int], number: int) -> None:
         """Let all that lies on ``numbers``, which lie upon each other, lie on ``number`` instead."""
         for layer in (self.upper, *(snapshot.layer for snapshot in self.all() if snapshot.number not in numbers)):
             below = self.below(layer)
@@ -223,9 +224,14 @@ class Snapshots:
 
     def remove(self, number: int) -> None:
         """Remove a snapshot that nothing needs any more; atomic."""
+        shutil.rmtree(self.set_aside(number))
+
+    def set_aside(self, number: int) -> Path:
+        """The first step of `remove`, and all that counts: where what was the snapshot is now.  It is removed by whoever has the
+        time for that, or by `recover`."""
         gone = self.directory / f"{number}.gone"
         (self.directory / str(number)).rename(gone)
-        shutil.rmtree(gone)
+        return gone
 
 
 class Staged:
@@ -314,12 +320,18 @@ class Staged:
             shutil.rmtree(self.directory / "index")
         self._give_name()
 
-    def publish(self) -> None:
-        """It is a layer that was made from others: nothing is to be exchanged."""
+    def publish(self, sync: bool) -> None:
+        """It is a layer that was made from others: nothing is to be exchanged.
+
+        ``sync``: its names are durable before.  Its files are theirs, and whatever was made for it the maker has synced.
+        """
         assert self.about is not None
-        (self.directory / _ABOUT).write_text(json.dumps(dataclasses.asdict(self.about)))
+        about = self.directory / _ABOUT
+        about.write_text(json.dumps(dataclasses.asdict(self.about)))
         self.copies.rmdir()
-        _sync_tree(self.directory)
+        if sync:
+            _sync(about, _OPEN_FILE)
+            _sync_tree(self.directory, with_files=False)
         self._give_name()
 
     def _give_name(self) -> None:
@@ -354,12 +366,12 @@ def _set_list(layer: Path, xattrs: PrivateXattrs, numbers: Iterable[int]) -> Non
     os.setxattr(layer, xattrs.snapshots, b" ".join(b"%d" % number for number in numbers))
 
 
-def _sync_tree(directory: Path) -> None:
+def _sync_tree(directory: Path, with_files: bool = True) -> None:
     for path, _, names in os.walk(directory, topdown=False):
-        for name in names:
+        for name in names if with_files else ():
             file = os.path.join(path, name)
             if not os.path.islink(file) and os.path.isfile(file):
-                _sync(Path(file), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                _sync(Path(file), _OPEN_FILE)
         _sync(Path(path))
 
 

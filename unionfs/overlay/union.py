@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from unionfs.filesystem import Attr, Caller, Changes, DirRow, Entry, ExtendedFlags, Forgettable, Opened, StaleAttributes, StatFs
@@ -12,6 +13,7 @@ from unionfs.overlay.attributes import Attributes, attr_of, new_tuple
 from unionfs.overlay.contents import Contents
 from unionfs.overlay.copy_up import CopyUp
 from unionfs.overlay.creation import Creation
+from unionfs.overlay.detached_layers import DetachedLayers
 from unionfs.overlay.directory_listing import DirectoryListing
 from unionfs.overlay.explain import Explain
 from unionfs.overlay.id_map import ACL_PREFIX
@@ -20,11 +22,14 @@ from unionfs.overlay.inode_bound import InodeBound
 from unionfs.overlay.inode_flags import InodeFlags
 from unionfs.overlay.layer import Layer, Stack
 from unionfs.overlay.layers_change import LayersChange, Underneath
+from unionfs.overlay.live_merge import LiveMerge
+from unionfs.overlay.live_rollback import LiveRollback
 from unionfs.overlay.live_snapshot import LiveSnapshot, is_busy
 from unionfs.overlay.options import Options
 from unionfs.overlay.real_file import read_fd
 from unionfs.overlay.removal import Removal
 from unionfs.overlay.rename import Rename
+from unionfs.overlay.snapshots import Snapshots
 from unionfs.overlay.tree import Tree
 
 _LONGEST_NAME = 255
@@ -68,6 +73,7 @@ class Union:
         self._rename = Rename(tree, self._copy_up, options.writes_redirects)
         self._listing = DirectoryListing(tree)
         self._explain = Explain(tree)
+        self._detached = DetachedLayers()
 
     # -- nodes ------------------------------------------------------------------------------------------------------------
 
@@ -275,7 +281,7 @@ class Union:
             "open_files_limit": tree.pool.limit,
             "layers": len(tree.lowers) + len(tree.data_only) + (tree.upper is not None),
             "copy_ups": self._copy_up.count,
-            "copied_up_bytes": self._copy_up.bytes,
+            "copied_up_bytes": self._copy_up.copied_bytes,
         }
 
     def mark_volatile(self) -> None:
@@ -328,5 +334,33 @@ class Union:
         """
         return LiveSnapshot(self._tree, name, sync=self._syncs)
 
+    def prepare_rollback(self, name: str, keeps: bool) -> LiveRollback:
+        """Begin to go back to a snapshot, given by number or name; ``keeps``: what there is now becomes a snapshot.  Nothing has
+        changed before `LiveRollback.take`, which must come when the union is not `is_busy`.
+
+        Raises:
+            OSError: EINVAL: impossible for this union, in words; ENOENT: there is no such snapshot.
+        """
+        return LiveRollback(self._tree, name, self._detached, keeps=keeps, sync=self._syncs)
+
+    def prepare_merge(self, numbers: Sequence[int]) -> LiveMerge:
+        """Begin to make one layer of the snapshots ``numbers``, the topmost first, each next below the one before.
+
+        Raises:
+            OSError: EBUSY: a layer was added between them, or files are open in one that a rollback left.
+        """
+        return LiveMerge(self._tree, numbers, self._detached, sync=self._syncs)
+
+    def set_snapshot_aside(self, number: int) -> Path:
+        """Give up a snapshot that nothing is built on; the directory that is to be removed then, by whoever has the time.
+
+        Raises:
+            OSError: EBUSY: files are open in it, since before a rollback.
+        """
+        snapshots = Snapshots(self._tree.upper_layer.path, self._tree.xattrs)
+        self._detached.refuse_in_use(self._tree, snapshots.layers((number,)))
+        return snapshots.set_aside(number)
+
     def close(self) -> None:
         self._tree.close()
+        self._detached.close()
