@@ -61,8 +61,9 @@ def _pairs(answer: dict[str, Any]) -> Iterator[tuple[str, object]]:
         yield "upper", answer["upper"]
         yield "work", answer["work"]
     if "size_limit" in answer["union"]:
-        used, limit = answer["union"]["size_used"], answer["union"]["size_limit"]
-        yield "size limit", f"accounted, {used} of {limit} bytes taken"
+        used, limit, project = (answer["union"].get(f"size_{name}") for name in ("used", "limit", "project"))
+        kept = f"quota of project {project}" if project else "accounted"
+        yield "size limit", f"{kept}, {used} of {limit} bytes taken"
     for index, lower in enumerate(answer["lowers"]):
         yield f"lower[{index}]", lower
     for index, data in enumerate(answer["data"]):

@@ -155,7 +155,7 @@ def refused_to_user(request: MountRequest) -> str:
 from pathlib import PosixPath
 from unionfs.mounter.checks import check
 from unionfs.mounter.request import MountRequest
-from unionfs.overlay import OwnerOptions
+from unionfs.overlay.options import Options, OwnerOptions
 check({request!r})
 """
     for path in (request.mountpoint, *request.lowers, request.upper, request.work):

@@ -21,13 +21,13 @@ def build(options: str, dialect: Dialect = Dialect.UNIONFS) -> MountRequest:
 
 @pytest.mark.parametrize("dialect", ALL_DIALECTS)
 def test_mappings_are_triples_of_stored_shown_and_length(dialect: Dialect) -> None:
-    owners = build("uidmapping=0:1000:1:1:110000:65536,gidmapping=5:6:7", dialect).owners
+    owners = build("uidmapping=0:1000:1:1:110000:65536,gidmapping=5:6:7", dialect).union.owners
     assert owners.uids == (IdRange(0, 1000, 1), IdRange(1, 110000, 65536))
     assert owners.gids == (IdRange(5, 6, 7),)
 
 
 def test_words_of_podman_with_their_leading_colon() -> None:
-    owners = build(",uidmapping=:0:100000:65536,gidmapping=:0:100000:65536,", Dialect.FUSE_OVERLAYFS).owners
+    owners = build(",uidmapping=:0:100000:65536,gidmapping=:0:100000:65536,", Dialect.FUSE_OVERLAYFS).union.owners
     assert owners.uids == owners.gids == (IdRange(0, 100000, 65536),)
 
 
@@ -69,7 +69,7 @@ def test_mapping_of_one_id_to_two_is_refused(value: str) -> None:
 def test_an_id_to_squash_to_has_precedence_over_root(
     options: str, squashed: tuple[int | None, int | None], dialect: Dialect
 ) -> None:
-    owners = build(options, dialect).owners
+    owners = build(options, dialect).union.owners
     assert (owners.squash_uid, owners.squash_gid) == squashed
 
 
@@ -81,7 +81,7 @@ def test_id_that_is_none_is_refused(value: str) -> None:
 
 @pytest.mark.parametrize("dialect", ALL_DIALECTS)
 def test_xattr_permissions_has_three_values(dialect: Dialect) -> None:
-    assert [build(f"xattr_permissions={value}", dialect).owners.overrides for value in "012"] == [
+    assert [build(f"xattr_permissions={value}", dialect).union.owners.overrides for value in "012"] == [
         "none",
         "privileged",
         "containers",
@@ -93,8 +93,8 @@ def test_xattr_permissions_has_three_values(dialect: Dialect) -> None:
 
 
 def test_only_the_program_of_container_engines_looks_for_owners_in_attributes_unasked() -> None:
-    assert build("ro", Dialect.FUSE_OVERLAYFS).owners == OwnerOptions(detects_overrides=True)
-    assert build("ro").owners == build("ro", Dialect.MOUNT_HELPER).owners == OwnerOptions()
+    assert build("ro", Dialect.FUSE_OVERLAYFS).union.owners == OwnerOptions(detects_overrides=True)
+    assert build("ro").union.owners == build("ro", Dialect.MOUNT_HELPER).union.owners == OwnerOptions()
 
 
 @pytest.mark.parametrize("dialect", ALL_DIALECTS)
@@ -112,8 +112,8 @@ def test_only_the_program_of_container_engines_looks_for_owners_in_attributes_un
     ],
 )
 def test_switches_of_fuse_overlayfs(options: str, expected: tuple[bool, ...], dialect: Dialect) -> None:
-    request = build(options, dialect)
-    assert (request.acl, request.xattrs, request.static_nlink, request.ino32) == expected
+    union = build(options, dialect).union
+    assert (union.acl, union.xattrs, union.static_nlink, union.ino32) == expected
 
 
 def test_noxattrs_with_another_value_is_refused() -> None:

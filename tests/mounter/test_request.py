@@ -83,7 +83,7 @@ def test_rw_without_upper_passes_where_programs_write_it_always() -> None:
     ],
 )
 def test_fsync_in_the_words_of_the_kernel_and_of_fuse_overlayfs(options: str, fsync: str) -> None:
-    assert build(f"lowerdir=/a,upperdir=/u{options}").fsync == fsync
+    assert build(f"lowerdir=/a,upperdir=/u{options}").union.fsync == fsync
 
 
 def test_volatile_mounts_are_marked_but_not_those_of_container_engines() -> None:
@@ -124,4 +124,4 @@ def test_podmans_line_is_understood() -> None:
     line = "lowerdir=/g/l/A:/g/l/B,upperdir=/g/ID/diff,workdir=/g/ID/work,,volatile"
     request = build(line, Dialect.FUSE_OVERLAYFS)
     assert request.lowers == (Path("/g/l/A"), Path("/g/l/B"))
-    assert (request.upper, request.work, request.fsync) == (Path("/g/ID/diff"), Path("/g/ID/work"), "volatile")
+    assert (request.upper, request.work, request.union.fsync) == (Path("/g/ID/diff"), Path("/g/ID/work"), "volatile")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from unionfs.mounter.errors import OptionError
 from unionfs.mounter.options import parse_options, parse_size
 from unionfs.mounter.request import build_request
+from unionfs.mounter.size_limits import settled
 
 
 @pytest.mark.parametrize(
@@ -24,7 +26,10 @@ def test_what_is_no_size_is_refused(text: str) -> None:
         parse_options([f"size={text}"])
 
 
-def test_size_brings_the_cached_data_path(tmp_path: Path) -> None:
+def test_size_brings_the_cached_data_path_where_the_daemon_counts(tmp_path: Path) -> None:
     options = parse_options([f"lowerdir={tmp_path},upperdir={tmp_path},size=1G"])
     request = build_request(options, tmp_path)
-    assert (request.size, request.data_path) == (1 << 30, "cached")
+    assert (request.size, request.data_path) == (1 << 30, "auto")
+    counted, project = settled(request, None)
+    assert (counted.data_path, project) == ("cached", None)
+    assert settled(replace(request, size=None), None) == (replace(request, size=None), None)

@@ -35,7 +35,8 @@ class Options:
     """The options of one mount, as given.  ``data`` are the data-only layers.
 
     ``switches`` maps a word of mount(8) without its ``no`` (``suid``, ``atime``; ``ro`` for ro/rw) to whether it is on;
-    ``settings`` has the options with a value, converted, under the names of the fields of `unionfs.mounter.request.MountRequest`.
+    ``settings`` has the options with a value, converted, under the names of the fields of `unionfs.mounter.request.MountRequest`,
+    of its ``union`` and the owners of that.
     """
 
     lowers: list[Path] = field(default_factory=list)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unionfs.linux.capabilities import CAP_SYS_ADMIN, has_capability, in_initial_user_namespace
 from unionfs.mounter.errors import OptionError
 from unionfs.mounter.options import Dialect, Options
-from unionfs.overlay.options import Fsync, OwnerOptions, RedirectDir, UseIndex, WhiteoutForm
+from unionfs.overlay.options import Options as UnionOptions
+from unionfs.overlay.options import OwnerOptions, RedirectDir
 
 DEFAULT_MAX_INODES = 500_000
 """For most trees no bound at all; a daemon that has that many takes about 270 MB."""
+
+DEFAULT_UNION = UnionOptions(index="auto", max_inodes=DEFAULT_MAX_INODES)
+"""How a union behaves where nobody says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +29,9 @@ class MountRequest:
     ``flags`` are words of mount(8) that differ from the kernel's defaults (``nosuid``, ``noatime``, ``sync``; ``ro`` has its own
     field). ``timeout`` is how long the kernel may remember names and attributes, in seconds (None: for ever); ``spin_us`` the
     time in microseconds that the direct transport busy-waits for a next request (None: its own choice);
-    ``marks_volatile``: with ``fsync`` volatile the work directory is marked, so that no later mount accepts it; ``log`` the file
-    for warnings (None: `unionfs.mounter.log.default_log`).  ``fsync``, ``redirect_dir``, ``userxattr``, ``metacopy``, ``index``,
-    ``owners``, ``acl``, ``xattrs``, ``static_nlink``, ``ino32``, ``max_inodes`` and ``whiteout`` are as in
-    `unionfs.overlay.options.Options`.  ``size``: bytes that the upper may take (None: any number).
+    ``union`` is how the union itself behaves; ``marks_volatile``: with ``union.fsync`` volatile the work directory is marked, so
+    that no later mount accepts it; ``log`` the file for warnings (None: `unionfs.mounter.log.default_log`); ``size``: bytes that
+    the upper may take (None: any number).
     """
 
     mountpoint: Path
@@ -45,19 +48,8 @@ class MountRequest:
     stack_depth: int | None = None
     spin_us: int | None = None
     timeout: float | None = None
-    fsync: Fsync = "auto"
+    union: UnionOptions = DEFAULT_UNION
     marks_volatile: bool = False
-    redirect_dir: RedirectDir = "on"
-    userxattr: bool = False
-    metacopy: bool = False
-    index: UseIndex = "auto"
-    owners: OwnerOptions = field(default_factory=OwnerOptions)
-    acl: bool = True
-    xattrs: bool = True
-    static_nlink: bool = False
-    ino32: bool = False
-    max_inodes: int = DEFAULT_MAX_INODES
-    whiteout: WhiteoutForm = "auto"
     log: Path | None = None
     data: tuple[Path, ...] = ()
     size: int | None = None
@@ -95,9 +87,7 @@ def build_request(
 
     switches = {**_default_switches(dialect), **options.switches}
     settings = dict(options.settings)
-    if "size" in settings:
-        settings["data_path"] = "cached"  # what the kernel writes by itself would not be counted
-    fsync = settings.pop("fsync", "volatile" if switches.get("volatile") else "auto")
+    union = _union_options(switches, settings, dialect)
     return MountRequest(
         mountpoint=mountpoint,
         lowers=all_lowers,
@@ -108,17 +98,9 @@ def build_request(
         flags=_flags(switches),
         allow_other=switches.get("allow_other", False),
         allow_root=switches.get("allow_root", False),
-        redirect_dir=settings.pop("redirect_dir", "on" if settings.get("metacopy") else _default_redirect_dir(dialect)),
-        index=settings.pop("index", "off" if dialect is Dialect.FUSE_OVERLAYFS else "auto"),
-        userxattr=switches.get("userxattr", not may_write_trusted_xattrs()),
-        fsync=fsync,
+        union=union,
         # fuse-overlayfs makes no mark, and engines mount the same volatile layer again and again.
-        marks_volatile=fsync == "volatile" and dialect is not Dialect.FUSE_OVERLAYFS,
-        owners=_owners(switches, settings, dialect),
-        acl=switches.get("acl", True),
-        xattrs=not (switches.get("noxattrs", False) or settings.pop("noxattrs", False)),
-        static_nlink=switches.get("static_nlink", False),
-        ino32=switches.get("ino32_t", False),
+        marks_volatile=union.fsync == "volatile" and dialect is not Dialect.FUSE_OVERLAYFS,
         **settings,
     )
 
@@ -152,13 +134,32 @@ def _refuse_contradictions(options: Options, *, has_upper: bool, dialect: Dialec
 
 
 def _refuse_unlimitable(options: Options, *, has_upper: bool) -> None:
-    switches, settings = options.switches, options.settings
-    if not has_upper or switches.get("ro"):
+    if not has_upper or options.switches.get("ro"):
         remedy = "add an upper (-u, upperdir) without ro, or leave size out"
         raise OptionError("size", "there is no writable layer to limit", remedy)
-    if settings.get("data_path") == "passthrough":
-        problem = "not possible with size: what is written would go past the daemon, which counts it"
-        raise OptionError("data_path=passthrough", problem, "leave one of the two out")
+
+
+def _union_options(switches: dict[str, bool], settings: dict[str, Any], dialect: Dialect) -> UnionOptions:
+    """Takes what it uses out of ``settings``."""
+    metacopy = settings.pop("metacopy", False)
+    userxattr = switches.get("userxattr", not may_write_trusted_xattrs())
+    if metacopy and userxattr:
+        problem = "not possible with userxattr, the default of users"
+        raise OptionError("metacopy=on", problem, "run as root, or leave metacopy out")
+    return UnionOptions(
+        redirect_dir=settings.pop("redirect_dir", "on" if metacopy else _default_redirect_dir(dialect)),
+        userxattr=userxattr,
+        metacopy=metacopy,
+        index=settings.pop("index", "off" if dialect is Dialect.FUSE_OVERLAYFS else DEFAULT_UNION.index),
+        fsync=settings.pop("fsync", "volatile" if switches.get("volatile") else "auto"),
+        owners=_owners(switches, settings, dialect),
+        acl=switches.get("acl", True),
+        xattrs=not (switches.get("noxattrs", False) or settings.pop("noxattrs", False)),
+        static_nlink=switches.get("static_nlink", False),
+        ino32=switches.get("ino32_t", False),
+        max_inodes=settings.pop("max_inodes", DEFAULT_MAX_INODES),
+        whiteout=settings.pop("whiteout", "auto"),
+    )
 
 
 def _owners(switches: dict[str, bool], settings: dict[str, Any], dialect: Dialect) -> OwnerOptions:
@@ -184,6 +185,11 @@ def _default_redirect_dir(dialect: Dialect) -> RedirectDir:
 def may_write_trusted_xattrs() -> bool:
     """Whether this process may: without that right a mount has ``userxattr`` by default."""
     # fs/xattr.c, xattr_permission: capable(), which is about the initial user namespace.
+    return may_administer()
+
+
+def may_administer() -> bool:
+    """Whether this process is root of the machine, as far as the kernel asks (CAP_SYS_ADMIN in the initial user namespace)."""
     return in_initial_user_namespace() and has_capability(CAP_SYS_ADMIN)
 
 

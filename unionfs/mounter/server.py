@@ -30,10 +30,10 @@ from unionfs.mounter.locks import locked
 from unionfs.mounter.process_setup import keep_what_is_loaded, stop_signals, tune_garbage_collector
 from unionfs.mounter.registry import Record, Registration, device_of, mount_namespace
 from unionfs.mounter.request import MountRequest
+from unionfs.mounter.size_limits import open_union, settled, upper_project
 from unionfs.mounter.snapshot_layers import with_snapshots
 from unionfs.mounter.stacking import stack_depth
-from unionfs.overlay import LimitedUnion, Stack, Union
-from unionfs.overlay import Options as UnionOptions
+from unionfs.overlay import Stack, Union
 
 if TYPE_CHECKING:
     from unionfs.mounter.serving import Server
@@ -80,8 +80,12 @@ def serve(request: MountRequest, log: Path | None, ready: Callable[[], None]) ->
         resources.callback(registration.remove)
         listener = listen(registration.directory)
         resources.callback(listener.close)
+        # First of all, for without a limit there is room for what the others do.
+        project = resources.enter_context(upper_project(checked))
         checked, snapshots = with_snapshots(checked)
-        union = _open_union(checked, snapshots)
+        checked, project = settled(checked, project)
+        stack = Stack(checked.lowers, checked.upper, checked.work, checked.data, checked.read_only, snapshots)
+        union = open_union(stack, checked, project)
         resources.callback(union.close)
         # Before mounting, like everything that touches a path of the layers.
         settings = _session_settings(union, checked)
@@ -207,25 +211,6 @@ def _mounted(request: MountRequest) -> Iterator[tuple[int, int]]:
     # Without an error the session has ended because the mount has: what is on the mount point now (the device number may even be
     # the same again) is somebody else's.
     os.close(fd)
-
-
-def _open_union(request: MountRequest, snapshots: int) -> Union:
-    stack = Stack(request.lowers, request.upper, request.work, request.data, request.read_only, snapshots)
-    options = UnionOptions(
-        redirect_dir=request.redirect_dir,
-        userxattr=request.userxattr,
-        metacopy=request.metacopy,
-        index=request.index,
-        fsync=request.fsync,
-        owners=request.owners,
-        acl=request.acl,
-        xattrs=request.xattrs,
-        static_nlink=request.static_nlink,
-        ino32=request.ino32,
-        max_inodes=request.max_inodes,
-        whiteout=request.whiteout,
-    )
-    return Union(stack, options) if request.size is None else LimitedUnion(stack, options, request.size)
 
 
 def _session_settings(union: Union, request: MountRequest) -> SessionSettings:

@@ -20,7 +20,7 @@ def with_snapshots(checked: MountRequest) -> tuple[MountRequest, int]:
     """
     if checked.upper is None:
         return checked, 0
-    snapshots = Snapshots(checked.upper, PrivateXattrs(checked.userxattr))
+    snapshots = Snapshots(checked.upper, PrivateXattrs(checked.union.userxattr))
     try:
         if not checked.read_only:
             snapshots.recover(checked.work)
