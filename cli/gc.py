@@ -19,8 +19,7 @@ def gc(root: Path | None, as_json: bool) -> None:
     """Remove what nobody needs from the store.
 
     That is what killed commands left, layers that no image and no snapshot has, and snapshots of images that are gone.  Images
-    stay: see
-    "unionfs image prune".
+    stay: see "unionfs image prune".
 
     \b
     Example:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import click
 from unionfs.cli.output import print_json, print_pairs, print_table
 from unionfs.cli.progress import progress_bars
 from unionfs.cli.store_option import store_option
-from unionfs.cli.units import size_text, time_text
+from unionfs.cli.units import figure_text, size_text, time_text
 
 if TYPE_CHECKING:
     from unionfs.store.digest import Digest
@@ -40,8 +41,7 @@ def import_(root: Path | None, selected: str | None, source: Path, name: str) ->
     """Import an image from SOURCE and call it NAME.
 
     SOURCE is an OCI layout (directory or tar), an archive of "docker save", or a root filesystem (directory or tar); the tars
-    may be
-    compressed with gzip or zstd.  What it is shows in what it holds.  A NAME that another image has moves to the new one.
+    may be compressed with gzip or zstd.  What it is shows in what it holds.  A NAME that another image has moves to the new one.
 
     \b
     Example:
@@ -56,14 +56,21 @@ def import_(root: Path | None, selected: str | None, source: Path, name: str) ->
     with open_store(root) as store, progress_bars() as progress:
         before = store.images.holder(reference)
         made = import_image(store, source, reference, progress, selected=selected)
+        _tell_skipped(store, made)
     _tell_named(made, reference, before)
 
 
 @image.command()
 @store_option
+@click.option("--tls-verify", type=bool, default=True, show_default=True, help="Whether the registry must show a certificate.")
+@click.option(
+    "--authfile",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Credentials as skopeo login writes them.  [default: REGISTRY_AUTH_FILE, else skopeo's]",
+)
 @click.argument("reference", metavar="REF")
 @click.argument("name", metavar="[NAME[:TAG]]", required=False)
-def pull(root: Path | None, reference: str, name: str | None) -> None:
+def pull(root: Path | None, tls_verify: bool, authfile: Path | None, reference: str, name: str | None) -> None:
     """Fetch the image REF through skopeo.
 
     REF is what "podman pull" takes, or anything that "skopeo copy" reads (oci:DIR, docker-archive:FILE and so on; these need a
@@ -76,15 +83,28 @@ def pull(root: Path | None, reference: str, name: str | None) -> None:
     """
     import sys
 
-    from unionfs.store.pull import name_of, pull_image
+    from unionfs.store.pull import RegistryAccess, name_of, pull_image
     from unionfs.store.reference import parse_reference
     from unionfs.store.store import open_store
 
     chosen = parse_reference(name) if name else name_of(reference)
     with open_store(root) as store:
         before = store.images.holder(chosen)
-        made = pull_image(store, reference, chosen, show=sys.stderr.isatty() and sys.stdout.isatty())
+        access = RegistryAccess(tls_verify, authfile)
+        show = sys.stderr.isatty() and sys.stdout.isatty()
+        with progress_bars() as progress:
+            made = pull_image(store, reference, chosen, progress, access=access, show=show)
+        _tell_skipped(store, made)
     _tell_named(made, chosen, before)
+
+
+def _tell_skipped(store: Store, made: Image) -> None:
+    from unionfs.store.sizes import skipped_of
+
+    skipped = skipped_of(store, made)
+    if skipped is not None:
+        remedy = "import it as root, or with subordinate ids (/etc/subuid)"
+        click.echo(f"unionfs: {made.label}: {skipped}; {remedy}", err=True)
 
 
 def _tell_named(made: Image, name: Reference, before: Digest | None) -> None:
@@ -160,20 +180,27 @@ def inspect(root: Path | None, as_json: bool, name: str) -> None:
     config, layers = found.pop("config"), found.pop("layers")
     assert isinstance(config, dict)
     assert isinstance(layers, list)
-    print_pairs([(key, ", ".join(value) if isinstance(value, list) else value) for key, value in found.items()])
-    print_pairs([(key, value) for key, value in (config.get("config") or {}).items()])
+    print_pairs([(key, figure_text(key, value)) for key, value in found.items()])
+    print_pairs([(key, value if isinstance(value, str) else json.dumps(value)) for key, value in _settings(config).items()])
     print_table(("layer", "size"), [(layer["diff_id"], size_text(layer["size"])) for layer in reversed(layers)])
 
 
+def _settings(config: dict[str, object]) -> dict[str, object]:
+    settings = config.get("config")
+    return settings if isinstance(settings, dict) else {}
+
+
 def _described(store: Store, one: Image) -> dict[str, object]:
-    from unionfs.store.sizes import sizes_of
+    from unionfs.store.sizes import sizes_of, skipped_of
 
     sizes = sizes_of(store, store.images.all())[one.id]
+    skipped = skipped_of(store, one)
     layers = [store.layers.get(diff_id) for diff_id in one.layers]
     return {
         **_listed(one, sizes),
         "platform": str(one.config.platform),
         "containers": list(store.images.used_by(one.id)),
+        "skipped": str(skipped) if skipped else None,
         "layers": [{"diff_id": layer.diff_id, "size": layer.unpacked_size, "tar_size": layer.tar_size} for layer in layers],
         "config": one.config.raw,
     }
@@ -186,8 +213,8 @@ def _described(store: Store, one: Image) -> dict[str, object]:
 def rm(root: Path | None, force: bool, names: tuple[str, ...]) -> None:
     """Remove images, by name or ID.
 
-    Of an image with several names the given one is taken away.  With the last name the image goes, and the layers that only it
-    has.
+    Of an image with several names the given one is taken away.  With the last name the image goes, and so do the layers that
+    only it has.
 
     \b
     Example:
@@ -197,9 +224,11 @@ def rm(root: Path | None, force: bool, names: tuple[str, ...]) -> None:
     from unionfs.store.store import open_store
 
     with open_store(root) as store:
-        for name in names:
-            _tell_removal(store.images.remove(name, force=force))
-        collect_all(store)
+        try:
+            for name in names:
+                _tell_removal(store.images.remove(name, force=force))
+        finally:
+            collect_all(store)
 
 
 @image.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import click
 
 from unionfs.cli.output import print_json, print_pairs, print_table
 from unionfs.cli.store_option import store_option
-from unionfs.cli.units import size_text, time_text
+from unionfs.cli.units import figure_text, size_text, time_text
 
 if TYPE_CHECKING:
     from unionfs.store.layers import Layer
@@ -69,7 +70,7 @@ def inspect(root: Path | None, as_json: bool, diff_id: str) -> None:
     if as_json:
         print_json(found)
     else:
-        print_pairs([(key, ", ".join(value) if isinstance(value, list) else value) for key, value in found.items()])
+        print_pairs([(key, figure_text(key, value)) for key, value in found.items()])
 
 
 @layer.command()
@@ -77,9 +78,10 @@ def inspect(root: Path | None, as_json: bool, diff_id: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.argument("diff_ids", metavar="[DIFF_ID…]", nargs=-1)
 def verify(root: Path | None, as_json: bool, diff_ids: tuple[str, ...]) -> int:
-    """Put layers together again and see whether their digests are right; all of them where none is given.
+    """See whether layers are as they came; all of them where none is given.
 
-    The exit status is 1 if one is damaged.
+    Their tars are put together again and hashed, and owners, modes, times, attributes, types and names of the files are compared
+    with what those say.  The exit status is 1 if a layer is damaged.
 
     \b
     Example:
@@ -107,12 +109,19 @@ def verify(root: Path | None, as_json: bool, diff_ids: tuple[str, ...]) -> int:
 
 
 def _described(store: Store, one: Layer) -> dict[str, object]:
-    images = [store.images.get(digest) for digest in store.images.users_of(one.diff_id)]
+    from unionfs.store.errors import NotFoundError
+
+    skipped = store.layers.skipped(one.diff_id)
+    images = []
+    for digest in store.images.users_of(one.diff_id):
+        with contextlib.suppress(NotFoundError):  # removed by another process since
+            images.append(store.images.get(digest))
     return {
         "diff_id": one.diff_id,
         "path": str(one.path),
         "size": one.unpacked_size,
         "tar_size": one.tar_size,
         "created": one.created,
+        "skipped": str(skipped) if skipped else None,
         "images": [image.label for image in images],
     }

@@ -26,8 +26,11 @@ def progress_bars() -> Iterator[Progress]:
 
     text = TextColumn("{task.description}", markup=False)  # a file name may hold square brackets
     columns = (text, BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    bars = Progress(*columns, console=Console(stderr=True), transient=True)
+    try:
         yield _Drawn(bars)
+    finally:
+        bars.stop()
 
 
 class _Drawn:
@@ -35,5 +38,7 @@ class _Drawn:
         self._bars = bars
 
     def begin(self, what: str, total: int | None) -> Callable[[int], None]:
+        # Not before: a program that we run first (skopeo) may draw bars of its own.
+        self._bars.start()
         task = self._bars.add_task(what, total=total)
         return lambda count: self._bars.advance(task, count)

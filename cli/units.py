@@ -22,3 +22,16 @@ def size_text(size: int) -> str:
 def time_text(seconds: float) -> str:
     """Seconds since the epoch in local time."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+_SIZES = frozenset(("size", "tar_size", "shared", "unique"))
+_TIMES = frozenset(("created", "imported"))
+
+
+def figure_text(key: str, value: object) -> object:
+    """What ``inspect --json`` has under ``key``, as people read it."""
+    if isinstance(value, list):
+        return ", ".join(value)
+    if key in _TIMES:
+        return time_text(float(str(value)))
+    return size_text(int(str(value))) if key in _SIZES else value

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import errno
+import functools
 import os
 import tarfile
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import NamedTuple
 
+from unionfs.mounter.request import may_write_trusted_xattrs
 from unionfs.store.overlay_format import stored_name
 
 _XATTR = ("SCHILY.xattr.", "LIBARCHIVE.xattr.")
@@ -17,7 +20,7 @@ _XATTR = ("SCHILY.xattr.", "LIBARCHIVE.xattr.")
 _SECOND = 10**9
 _LATEST = (1 << 63) // _SECOND  # seconds; nanoseconds are 64 bits in the kernel
 _LARGEST_ID = 0xFFFFFFFE
-_PRIVILEGED = ("trusted.", "security.")
+_OF_ROOT, _OF_ADMINS = "security.", "trusted."
 
 
 class EntryMetadata(NamedTuple):
@@ -67,20 +70,57 @@ def _xattrs(headers: Mapping[str, str]) -> list[tuple[str, bytes]]:
     return [(stored_name(name), data) for name, data in sorted(found.items())]
 
 
-def apply(metadata: EntryMetadata, parent: int, last: bytes, *, is_symlink: bool = False) -> None:
+def apply(
+    metadata: EntryMetadata, parent: int, last: bytes, *, is_symlink: bool = False, skip: Callable[[str], None] | None = None
+) -> None:
     """Put it on the object ``last`` in the open directory ``parent``.
+
+    ``skip`` is told of what this process may not do and leaves out: ``owner``, or the name of an attribute.
 
     Raises:
         OSError: as chown(2), chmod(2), setxattr(2), utimensat(2).
     """
+    tell = skip or _ignore
     # In this order: chown(2) drops set-id bits and security.capability, and everything changes times.
-    is_root = os.geteuid() == 0
-    if is_root:
-        os.chown(last, metadata.uid, metadata.gid, dir_fd=parent, follow_symlinks=False)
+    if not _chowned(metadata, parent, last):
+        tell("owner")
     if not is_symlink:
         os.chmod(last, metadata.mode, dir_fd=parent)
     path = b"/proc/self/fd/%d/%s" % (parent, last)
     for name, value in metadata.xattrs:
-        if is_root or not name.startswith(_PRIVILEGED):
+        if _may_set(name):
             os.setxattr(path, name, value, follow_symlinks=False)
+        else:
+            tell(name)
     os.utime(last, ns=(metadata.mtime_ns, metadata.mtime_ns), dir_fd=parent, follow_symlinks=False)
+
+
+def _chowned(metadata: EntryMetadata, parent: int, last: bytes) -> bool:
+    """Give it its owner; whether it has that one now."""
+    if os.geteuid() != 0:
+        return (metadata.uid, metadata.gid) == (os.geteuid(), os.getegid())
+    try:
+        os.chown(last, metadata.uid, metadata.gid, dir_fd=parent, follow_symlinks=False)
+    except OSError as error:
+        # An id that has no place in our user namespace (user_namespaces(7)).
+        if error.errno != errno.EINVAL:
+            raise
+        return False
+    return True
+
+
+def _may_set(name: str) -> bool:
+    # fs/xattr.c, xattr_permission, and security/commoncap.c: trusted. is for admins of the machine, security. for root of a
+    # user namespace too.
+    if name.startswith(_OF_ADMINS):
+        return _is_admin()
+    return os.geteuid() == 0 or not name.startswith(_OF_ROOT)
+
+
+@functools.cache
+def _is_admin() -> bool:
+    return may_write_trusted_xattrs()
+
+
+def _ignore(_what: str) -> None:
+    pass

@@ -143,7 +143,7 @@ def new_config(
         "os": platform.os,
         "architecture": platform.architecture,
         "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
-        "history": [*_history(base), {name: text for name, text in step.items() if text}],
+        "history": [*_history(base, len(diff_ids) - 1, created), {name: text for name, text in step.items() if text}],
     }
     if platform.variant:
         document["variant"] = platform.variant
@@ -154,5 +154,8 @@ def new_config(
     return canonical(document)
 
 
-def _history(base: ImageConfig | None) -> Sequence[object]:
-    return as_list(base.raw, "history", "image config") if base and "history" in base.raw else ()
+def _history(base: ImageConfig | None, layers: int, created: float) -> Sequence[object]:
+    """That of ``base``, with an entry for each of its layers: podman refuses to commit over an image with fewer."""
+    known = as_list(base.raw, "history", "image config") if base and "history" in base.raw else ()
+    told = sum(not as_object(entry, "history of image config").get("empty_layer") for entry in known)
+    return [*({"created": format_time(created)} for _ in range(layers - told)), *known]

@@ -165,8 +165,7 @@ class Images:
         """Take a name away, and with the last name (or by ID) the image; its layers go when nothing else has them (`Store.gc`).
 
         An image that containers use stays.  With ``force`` its names go all the same, and so do all names of an image given by
-        ID; it
-        goes by itself at a collection after its last container.
+        ID; `prune` removes it after its last container.
 
         Raises:
             NotFoundError: there is none.

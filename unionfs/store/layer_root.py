@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 from unionfs.linux.openat2 import open_beneath
+from unionfs.store import overlay_format
 from unionfs.store.errors import RefusedEntryError
 
 _IMPLIED_MODE = 0o755  # of directories that an archive has entries in but none for, as docker and containerd make them
@@ -126,6 +127,17 @@ class LayerRoot:
     def drop_whiteout(self, parent: int, last: bytes) -> None:
         """Remove one."""
         os.unlink(last, dir_fd=parent)
+
+    def uncover(self, parent: int, last: bytes) -> None:
+        """Put an opaque directory in place of a whiteout.  Raises OSError: as mkdir(2), setxattr(2)."""
+        os.unlink(last, dir_fd=parent)
+        os.mkdir(last, _IMPLIED_MODE, dir_fd=parent)
+        fd = open_beneath(parent, last, _DIRECTORY)
+        try:
+            os.chmod(fd, _IMPLIED_MODE)
+            overlay_format.make_opaque(fd)
+        finally:
+            os.close(fd)
 
     def refusal(self, name: bytes, problem: str) -> RefusedEntryError:
         """The error for an entry of that name."""

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from unionfs.store.chunks import stream_of
 from unionfs.store.database import Database
-from unionfs.store.digest import Digest, HashingReader
+from unionfs.store.described import describe_layer
+from unionfs.store.digest import Digest
 from unionfs.store.errors import CorruptError, NotFoundError
-from unionfs.store.pack import pack_layer
-from unionfs.store.recipe import reassemble
+from unionfs.store.full_disk import naming_a_full_disk
+from unionfs.store.layer_check import check_layer
+from unionfs.store.skipped import Skipped, load_skipped, save_skipped
 from unionfs.store.staging import staged, sync, sync_names
 from unionfs.store.unpack import Unpacked, unpack_layer
 
@@ -52,6 +53,15 @@ class Layers:
     def recipe(self, diff_id: Digest) -> Path:
         """What its tar is put together again by (`unionfs.store.recipe`)."""
         return self._place(diff_id) / _RECIPE
+
+    def skipped(self, diff_id: Digest) -> Skipped | None:
+        """What the user who imported the layer could not set.
+
+        Raises:
+            CorruptError: the note of it was damaged.
+            OSError: it cannot be read.
+        """
+        return load_skipped(self._place(diff_id))
 
     def _place(self, diff_id: Digest) -> Path:
         return self._root / DIRECTORY / diff_id.hex
@@ -103,7 +113,8 @@ class Layers:
         return [f"image {Digest(str(image)).short}" for (image,) in images] + [f"snapshot {name}" for (name,) in snapshots]
 
     def verify(self, diff_id: Digest) -> None:
-        """See whether all contents are what they were: the tar is put together again and hashed.
+        """See whether the layer is what it was: its tar is put together again and hashed, and the owners, modes, times,
+        attributes, types and names of its files are compared with what that says.
 
         Raises:
             NotFoundError: the store does not have it.
@@ -111,14 +122,8 @@ class Layers:
             OSError: it cannot be read.
         """
         layer = self.get(diff_id)
-        reader = HashingReader(stream_of(reassemble(layer.path, self.recipe(diff_id))))
-        reader.drain()
-        if reader.digest != diff_id:
-            raise CorruptError(
-                f"layer {diff_id}",
-                f"its files were changed: their digest is {reader.digest}",
-                "remove the images that use it, import them again",
-            )
+        with staged(self._root) as workspace, naming_a_full_disk(f"layer {diff_id}"):
+            check_layer(diff_id, layer.path, self.recipe(diff_id), self.skipped(diff_id), workspace)
 
     # -- adding -------------------------------------------------------------------------------------------------------
 
@@ -141,10 +146,11 @@ class Layers:
         if expected is not None:
             with contextlib.suppress(NotFoundError):
                 return self.get(expected)
-        with staged(self._root) as directory:
+        with naming_a_full_disk(thing), staged(self._root) as directory:
             diff = directory / _DIFF
             diff.mkdir(0o755)
-            unpacked = unpack_layer(stream, diff, directory / _RECIPE, thing=thing, progress=progress)
+            # A digest tells of a truncated archive as well as its end does.
+            unpacked = unpack_layer(stream, diff, directory / _RECIPE, thing=thing, progress=progress, needs_end=expected is None)
             if expected is not None and unpacked.diff_id != expected:
                 raise CorruptError(
                     thing,
@@ -153,23 +159,23 @@ class Layers:
                 )
             return self._install(directory, unpacked)
 
-    def adopt(self, upper: Path) -> Layer:
-        """A copy of a directory in the kernel OverlayFS's format becomes a layer, unless the store has it already.  The caller
-        holds `unionfs.store.leases.adding`.
+    def adopt(self, directory: Path) -> Layer:
+        """Move a directory that is a layer in the kernel OverlayFS's format, on the store's filesystem, into the store; if that
+        has the layer already, it is removed.  The caller holds `unionfs.store.leases.adding`.
+
+        Of the marks of a union it may have those of whiteouts and opaque directories alone (`Driver.commit` makes such ones).
 
         Raises:
-            StoreError: it depends on layers below it.
-            OSError: it cannot be read, or there is no room for it.
+            StoreError: it depends on layers below it, or the disk is full.
+            OSError: it cannot be read.
         """
-        with staged(self._root) as directory:
-            # Unpacked from its own tar: so the recipe and the directory are certain to agree, and no mark of the union's
-            # own is left in it.
-            diff = directory / _DIFF
-            diff.mkdir(0o755)
-            unpacked = unpack_layer(stream_of(pack_layer(upper)), diff, directory / _RECIPE, thing=str(upper))
-            return self._install(directory, unpacked)
+        with naming_a_full_disk(str(directory)), staged(self._root) as making:
+            diff = making / _DIFF
+            directory.rename(diff)
+            return self._install(making, describe_layer(diff, making / _RECIPE))
 
     def _install(self, directory: Path, unpacked: Unpacked) -> Layer:
+        save_skipped(directory, unpacked.skipped)
         sync(directory)
         diff_id = unpacked.diff_id
         place = self._place(diff_id)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from unionfs.store.errors import StoreError
 from unionfs.store.images import Image
@@ -30,6 +31,19 @@ _TRANSPORTS = (
 )
 
 
+class RegistryAccess(NamedTuple):
+    """How a registry is talked to: whether over TLS with a certificate that can be trusted, and the file with credentials, as
+    skopeo login writes it (its own place where None is given; containers-auth.json(5))."""
+
+    tls_verify: bool = True
+    authfile: Path | None = None
+
+    def arguments(self) -> list[str]:
+        """For skopeo copy."""
+        found = [] if self.tls_verify else ["--src-tls-verify=false"]
+        return [*found, f"--src-authfile={self.authfile}"] if self.authfile else found
+
+
 def source_of(reference: str) -> str:
     """What skopeo calls it: with its transport, ``docker`` where it has none."""
     return reference if reference.partition(":")[0] in _TRANSPORTS else f"docker://{reference}"
@@ -50,11 +64,16 @@ def name_of(reference: str) -> Reference:
 
 
 def pull_image(
-    store: Store, reference: str, name: Reference | None, progress: Progress | None = None, *, show: bool = False
+    store: Store,
+    reference: str,
+    name: Reference | None,
+    progress: Progress | None = None,
+    *,
+    access: RegistryAccess | None = None,
+    show: bool = False,
 ) -> Image:
     """Fetch ``reference`` (as podman pull has them; other transports of skopeo's too) and import it under ``name``, its own
-    where None is
-    given.  ``show``: let skopeo draw its progress on the terminal.
+    where None is given.  ``show``: let skopeo draw its progress on the terminal.
 
     Raises:
         StoreError: skopeo is missing or failed (its last words are in the error), or the import failed.
@@ -67,12 +86,19 @@ def pull_image(
         raise StoreError("skopeo", "not installed, and pulling goes through it", "install it (apt-get install skopeo)")
     with staged(store.root) as directory:
         layout = directory / "layout"
-        _run(program, source_of(reference), layout, reference, show)
+        options = [*(access or RegistryAccess()).arguments(), *([] if show else ["--quiet"])]
+        _run([*_ending_with_us(), program, "copy", *options, source_of(reference), f"oci:{layout}:pulled"], reference, show)
         return import_image(store, layout, name, progress)
 
 
-def _run(program: str, source: str, layout: Path, reference: str, show: bool) -> None:
-    command = [program, "copy", *([] if show else ["--quiet"]), source, f"oci:{os.fspath(layout)}:pulled"]
+def _ending_with_us() -> list[str]:
+    """What goes before a command that shall not go on when we are killed (setpriv of util-linux 2.33 or later): it would write to
+    what a collection removes."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "TERM"] if setpriv else []
+
+
+def _run(command: Sequence[str], reference: str, show: bool) -> None:
     done = subprocess.run(
         command, stdin=subprocess.DEVNULL, stdout=None if show else subprocess.DEVNULL, stderr=subprocess.PIPE, check=False
     )

@@ -98,10 +98,10 @@ def reassemble(diff: Path, recipe: Path) -> Iterator[bytes]:
     """The layer's tar, whose digest is the diff ID if nothing was changed.
 
     Raises:
-        CorruptError: the recipe is damaged, or a file of the layer is gone or of another size.
+        CorruptError: the recipe is damaged or gone, or a file of the layer is gone or of another size.
         OSError: reading failed.
     """
-    with open(recipe, "rb") as file:
+    with _opened(recipe) as file:
         records = _Records(file, recipe)
         places = {b"F": diff, b"S": replaced_directory(recipe)}
         while (kind := records.take(1)) != b"E":
@@ -113,6 +113,15 @@ def reassemble(diff: Path, recipe: Path) -> Iterator[bytes]:
                 yield from _content(places[kind], records.take(length), size)
             else:
                 raise records.damaged()
+
+
+def _opened(recipe: Path) -> BinaryIO:
+    try:
+        return open(recipe, "rb")
+    except FileNotFoundError as error:
+        raise CorruptError(
+            str(recipe), "the recipe of a layer is gone", "remove the images that use the layer, import them again"
+        ) from error
 
 
 class _Records:

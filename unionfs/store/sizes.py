@@ -1,4 +1,4 @@
-"""What images take on the disk."""
+"""What images take on the disk, and what is missing of them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from unionfs.store.digest import Digest
 from unionfs.store.images import Image
+from unionfs.store.skipped import Skipped, total_of
 from unionfs.store.store import Store
 
 
@@ -35,3 +36,12 @@ def sizes_of(store: Store, images: Iterable[Image]) -> dict[Digest, Sizes]:
         shared = sum(sizes.get(diff_id, 0) for diff_id in layers if users[diff_id] > 1)
         found[image.id] = Sizes(total, shared)
     return found
+
+
+def skipped_of(store: Store, image: Image) -> Skipped | None:
+    """What the users who imported the layers of ``image`` could not set.
+
+    Raises:
+        CorruptError, OSError: as `Layers.skipped`.
+    """
+    return total_of(store.layers.skipped(diff_id) for diff_id in dict.fromkeys(image.layers))

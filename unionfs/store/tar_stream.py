@@ -64,8 +64,18 @@ class _Recording:
 class TarStream:
     """The entries of one tar."""
 
-    def __init__(self, stream: BinaryIO, thing: str, recipe: RecipeWriter, progress: Callable[[int], None] | None = None) -> None:
-        """``thing``: what errors call the archive.  ``progress`` is told of the bytes that were read."""
+    def __init__(
+        self,
+        stream: BinaryIO,
+        thing: str,
+        recipe: RecipeWriter,
+        progress: Callable[[int], None] | None = None,
+        *,
+        needs_end: bool = True,
+    ) -> None:
+        """``thing``: what errors call the archive.  ``progress`` is told of the bytes that were read.  ``needs_end``: whether an
+        archive that ends behind its last entry, with no mark of the end, is a truncated one."""
+        self._needs_end = needs_end
         self._thing = thing
         self._recipe = recipe
         self._recording = _Recording(stream, recipe, progress)
@@ -83,12 +93,14 @@ class TarStream:
                 while (member := tar.next()) is not None:
                     tar.members.clear()  # type: ignore[attr-defined]  # or it would remember all of them
                     yield member
-            if self._recording.last != _END:
+            if not self._is_at_end():
                 raise self._corrupt("truncated or damaged: there is no end of the archive where the last entry ends")
             # What comes behind the end is part of what the digest is of.
             while self._recording.read(_CHUNK):
                 pass
         except (tarfile.TarError, ValueError, OverflowError, IndexError, RecursionError, MemoryError) as error:
+            if not self._needs_end and not self.size:
+                return  # nothing at all, which tarfile takes for no archive
             raise self._corrupt(f"not a sound tar: {error}") from error
 
     def content(self, member: tarfile.TarInfo, path: bytes) -> Iterator[bytes]:
@@ -117,6 +129,10 @@ class TarStream:
                     raise self._corrupt(f"truncated in the content of {member.name!r}")
                 yield offset + done, data
                 done += len(data)
+
+    def _is_at_end(self) -> bool:
+        # tarfile takes a damaged header for the end too.  Nothing at all is what is left behind the last entry without a mark.
+        return self._recording.last == _END or (not self._needs_end and not self._recording.last)
 
     @property
     def digest(self) -> Digest:

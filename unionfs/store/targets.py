@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import shutil
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
-from unionfs.linux.rename import RENAME_NOREPLACE, renameat2
-from unionfs.store.errors import ExistsError
 from unionfs.store.staging import sync
+from unionfs.store.unfinished import umask, unfinished_directory, unfinished_file
 
-_AT_FDCWD = -100
 _FILE_MODE, _DIRECTORY_MODE = 0o644, 0o755
 
 
@@ -78,16 +73,10 @@ def tar_target(target: Path) -> Iterator[Target]:
         ExistsError: there is something.
         OSError: it cannot be written.
     """
-    _refuse_existing(target)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    with _removed_on_failure(Path(name)), open(handle, "wb") as file:
+    with unfinished_file(target) as fd, open(fd, "wb", closefd=False) as file:
         tar = _Tar(cast(BinaryIO, file), target.parent)
         yield tar
         tar.close()
-        file.flush()
-        os.fchmod(file.fileno(), _FILE_MODE & ~_umask())
-        os.fsync(file.fileno())
-        _publish(Path(name), target)
 
 
 @contextlib.contextmanager
@@ -98,51 +87,7 @@ def directory_target(target: Path) -> Iterator[Target]:
         ExistsError: there is something.
         OSError: it cannot be written.
     """
-    _refuse_existing(target)
-    directory = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
-    with _removed_on_failure(directory):
+    with unfinished_directory(target) as directory:
         yield _Directory(directory)
-        directory.chmod(_DIRECTORY_MODE & ~_umask())
+        directory.chmod(_DIRECTORY_MODE & ~umask())
         sync(directory)
-        _publish(directory, target)
-
-
-@contextlib.contextmanager
-def _removed_on_failure(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-        raise
-
-
-def _publish(made: Path, target: Path) -> None:
-    try:
-        renameat2(_AT_FDCWD, os.fsencode(made), _AT_FDCWD, os.fsencode(target), RENAME_NOREPLACE)
-    except FileExistsError as error:
-        raise _exists(target) from error
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        # Filesystems without the flag (NFS): between looking and renaming somebody else's file could come, and would be lost.
-        _refuse_existing(target)
-        made.rename(target)
-
-
-def _refuse_existing(target: Path) -> None:
-    if os.path.lexists(target):
-        raise _exists(target)
-
-
-def _exists(target: Path) -> ExistsError:
-    return ExistsError(str(target), "is there already", "name another file, or remove it first")
-
-
-def _umask() -> int:
-    # There is no other way to ask for it; nobody else makes files in this process meanwhile.
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

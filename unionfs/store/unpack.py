@@ -19,8 +19,10 @@ from unionfs.store import overlay_format
 from unionfs.store.digest import Digest
 from unionfs.store.entry_metadata import EntryMetadata, apply, metadata_of
 from unionfs.store.errors import CorruptError, RefusedEntryError, StoreError
+from unionfs.store.full_disk import FULL
 from unionfs.store.layer_root import LayerRoot, is_directory
 from unionfs.store.recipe import RecipeWriter, replaced_directory
+from unionfs.store.skipped import SkipCounter, Skipped
 from unionfs.store.tar_stream import TarStream
 
 _HOLE = 1 << 16
@@ -41,25 +43,36 @@ _OF_THE_ENTRY = frozenset(
         errno.EACCES,
     )
 )
-_FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 _MAKE_ROOM = "make room on the disk of the store"
 
 
 class Unpacked(NamedTuple):
-    """What became of a tar: its digest and size in bytes, the bytes of all files, how many entries it had."""
+    """What became of a tar: its digest and size in bytes, the bytes of all files, how many entries it had, what of them this
+    process could not set, and which directories have an entry (others are there for what is in them)."""
 
     diff_id: Digest
     tar_size: int
     unpacked_size: int
     entries: int
+    skipped: Skipped | None
+    directories: frozenset[bytes]
 
 
 def unpack_layer(
-    stream: BinaryIO, diff: Path, recipe: Path, *, thing: str = "layer", progress: Callable[[int], None] | None = None
+    stream: BinaryIO,
+    diff: Path,
+    recipe: Path,
+    *,
+    thing: str = "layer",
+    progress: Callable[[int], None] | None = None,
+    needs_end: bool = True,
+    with_content: bool = True,
 ) -> Unpacked:
     """Unpack the uncompressed tar ``stream`` into the empty directory ``diff`` and write its recipe.
 
-    ``thing``: what errors call the archive.
+    ``thing``: what errors call the archive.  ``needs_end``: a tar without its end mark is refused, for nothing else tells that it
+    is all there; where the digest is known beforehand it may be left out, as Go's archive/tar has it.  ``with_content``: without,
+    files get their size and no data, which is enough to compare everything else.
 
     Raises:
         CorruptError: it is no sound tar, or truncated.
@@ -70,13 +83,14 @@ def unpack_layer(
     writer = RecipeWriter()
     root = LayerRoot(diff, thing, replaced_directory(recipe))
     try:
-        unpacked = _Unpacking(root, TarStream(stream, thing, writer, progress), writer, thing).run()
+        tar = TarStream(stream, thing, writer, progress, needs_end=needs_end)
+        unpacked = _Unpacking(root, tar, writer, thing, with_content=with_content).run()
     finally:
         root.close()
     try:
         writer.save(recipe)
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise StoreError(f"{thing}: its recipe", f"cannot be written: {error.strerror}", _MAKE_ROOM) from error
         raise
     return unpacked
@@ -85,11 +99,13 @@ def unpack_layer(
 class _Unpacking:
     """One archive being unpacked."""
 
-    def __init__(self, root: LayerRoot, stream: TarStream, recipe: RecipeWriter, thing: str) -> None:
+    def __init__(self, root: LayerRoot, stream: TarStream, recipe: RecipeWriter, thing: str, *, with_content: bool) -> None:
         self._root = root
         self._stream = stream
         self._recipe = recipe
         self._thing = thing
+        self._write = _write_with_holes if with_content else _leave_out
+        self._skipped = SkipCounter()
         self._directories: dict[bytes, EntryMetadata] = {}
         self._size = 0
         self._entries = 0
@@ -101,7 +117,14 @@ class _Unpacking:
         # At the end, for whatever was made in a directory changed its times; the deepest first.
         for path in sorted(self._directories, key=lambda path: path.count(b"/"), reverse=True):
             self._finish_directory(path, self._directories[path])
-        return Unpacked(self._stream.digest, self._stream.size, self._size, self._entries)
+        return Unpacked(
+            self._stream.digest,
+            self._stream.size,
+            self._size,
+            self._entries,
+            self._skipped.found,
+            frozenset(self._directories),
+        )
 
     def _unpack(self, member: tarfile.TarInfo) -> None:
         name = member.name.encode("utf-8", "surrogateescape")
@@ -137,7 +160,7 @@ class _Unpacking:
     def _explain(self, name: bytes, error: OSError) -> Exception:
         if error.errno in _OF_THE_ENTRY:
             return self._root.refusal(name, f"cannot be made: {error.strerror}")
-        if error.errno in _FULL:
+        if error.errno in FULL:
             thing = f"{self._thing}: {os.fsdecode(name)!r}"
             return StoreError(thing, f"cannot be unpacked: {error.strerror}", _MAKE_ROOM)
         if error.errno == errno.EOPNOTSUPP:
@@ -155,7 +178,7 @@ class _Unpacking:
     # -- whiteouts ----------------------------------------------------------------------------------------------------
 
     def _unpack_whiteout(self, directory: bytes, last: bytes, name: bytes) -> None:
-        parent = self._root.parent(directory, name)
+        parent = self._parent(directory, name)
         if last == overlay_format.TAR_OPAQUE:
             overlay_format.make_opaque(parent)
             return
@@ -178,6 +201,34 @@ class _Unpacking:
         finally:
             os.close(fd)
 
+    def _parent(self, directory: bytes, name: bytes) -> int:
+        """As `LayerRoot.parent`; where the layer has a whiteout on the way, that becomes an opaque directory: it hides what is
+        below the layer, never what the layer itself has."""
+        try:
+            return self._root.parent(directory, name)
+        except RefusedEntryError:
+            if not self._uncover(directory):
+                raise
+            return self._root.parent(directory, name)
+
+    def _uncover(self, directory: bytes) -> bool:
+        """Whether there was such a whiteout."""
+        components = directory.split(b"/")
+        for count in range(len(components)):
+            above, last = b"/".join(components[:count]), components[count]
+            try:
+                fd = self._root.open_directory(above)
+            except OSError:
+                return False
+            try:
+                there = self._root.lstat(fd, last)
+                if there is not None and _is_whiteout_in(fd, last, there):
+                    self._root.uncover(fd, last)
+                    return True
+            finally:
+                os.close(fd)
+        return False
+
     # -- objects ------------------------------------------------------------------------------------------------------
 
     def _unpack_object(
@@ -185,7 +236,7 @@ class _Unpacking:
     ) -> None:
         root = self._root
         path = directory + b"/" + last if directory else last
-        parent = root.parent(directory, name)
+        parent = self._parent(directory, name)
         there = root.lstat(parent, last)
         hides_below = False
         if there is not None and not (member.isdir() and is_directory(there)):
@@ -201,7 +252,7 @@ class _Unpacking:
             self._link(member, parent, last, name)
         else:
             self._make(member, parent, last, path, name)
-            apply(metadata, parent, last, is_symlink=member.issym())
+            apply(metadata, parent, last, is_symlink=member.issym(), skip=lambda what: self._skipped.skip(path, what))
 
     def _make_free(self, parent: int, last: bytes, path: bytes, there: os.stat_result) -> bool:
         """Whether it was a whiteout that was in the way."""
@@ -224,6 +275,9 @@ class _Unpacking:
             directory, target_last = self._root.parts(target)
         except RefusedEntryError as error:
             raise self._root.refusal(name, f"a hard link to {member.linkname!r}: {error.problem}") from None
+        if b"/".join((directory, target_last)) == b"/".join(self._root.parts(name)):
+            # containerd and podman fail as well: what has the name is removed before the link is made.
+            raise self._root.refusal(name, "a hard link to itself")
         absent = self._root.refusal(name, f"a hard link to {member.linkname!r}, which is no file of the layer")
         try:
             source = self._root.open_directory(directory)
@@ -267,11 +321,11 @@ class _Unpacking:
         try:
             if member.sparse is not None:
                 for offset, data in self._stream.sparse_content(member):
-                    _write_with_holes(fd, offset, data)
+                    self._write(fd, offset, data)
             else:
                 offset = 0
                 for data in self._stream.content(member, path):
-                    _write_with_holes(fd, offset, data)
+                    self._write(fd, offset, data)
                     offset += len(data)
             os.ftruncate(fd, member.size)
         finally:
@@ -281,7 +335,7 @@ class _Unpacking:
     def _finish_directory(self, path: bytes, metadata: EntryMetadata) -> None:
         fd = self._root.open_directory(path)
         try:
-            apply(metadata, fd, b".")
+            apply(metadata, fd, b".", skip=lambda what: self._skipped.skip(path, what))
         except OSError as error:
             raise self._explain(path, error) from error
         except ValueError as error:
@@ -292,6 +346,10 @@ class _Unpacking:
 
 def _is_whiteout_in(directory: int, name: bytes, st: os.stat_result) -> bool:
     return overlay_format.is_whiteout(b"/proc/self/fd/%d/%s" % (directory, name), st)
+
+
+def _leave_out(_fd: int, _offset: int, _data: bytes) -> None:
+    pass
 
 
 def _write_with_holes(fd: int, offset: int, data: bytes) -> None:

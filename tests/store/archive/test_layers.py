@@ -108,15 +108,15 @@ def test_verify_finds_a_damaged_recipe(store: Store) -> None:
         store.layers.verify(DIFF_ID)
 
 
-def test_adopted_upper_is_a_layer_whose_tar_has_its_diff_id(store: Store, tmp_path: Path) -> None:
-    upper = tmp_path / "upper"
-    upper.mkdir()
-    base(upper)
-    layer = store.layers.adopt(upper)
+def test_adopted_directory_is_a_layer_whose_tar_has_its_diff_id(store: Store, tmp_path: Path) -> None:
+    directory = tmp_path / "made"
+    directory.mkdir()
+    base(directory)
+    layer = store.layers.adopt(directory)
     tar = joined(reassemble(layer.path, store.layers.recipe(layer.diff_id)))
     assert f"sha256:{hashlib.sha256(tar).hexdigest()}" == layer.diff_id
-    assert (upper / "etc/hostname").exists()
-    assert store.layers.adopt(upper) == layer
+    assert (layer.path / "etc/hostname").exists()
+    store.layers.verify(layer.diff_id)
 
 
 def test_unused_layers_are_removed_and_used_ones_stay(store: Store) -> None:
