@@ -12,7 +12,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from unionfs.linux.mountinfo import read_mountinfo
 from unionfs.mounter.processes import is_running
+from unionfs.store.descriptors import opened_alone
 from unionfs.store.digest import Digest
 from unionfs.store.leases import collecting
 from unionfs.store.snapshotter import Snapshotter
@@ -65,7 +67,11 @@ def _collect_layers(store: Store) -> tuple[tuple[Digest, ...], int]:
 
 
 def _collect_staging(staging: Path) -> tuple[str, ...]:
-    return tuple(name for name in sorted(os.listdir(staging)) if _has_no_maker(name) and _remove_unheld(staging / name))
+    left = [staging / name for name in sorted(os.listdir(staging)) if _has_no_maker(name)]
+    mounted = [mount.mount_point for mount in read_mountinfo()]
+    # What is mounted there would be emptied too.  `unionfs.containers.recovery` unmounts what is forgotten.
+    free = [path for path in left if not any(place.is_relative_to(path) for place in mounted)]
+    return tuple(path.name for path in free if _remove_unheld(path))
 
 
 def _has_no_maker(name: str) -> bool:
@@ -74,23 +80,18 @@ def _has_no_maker(name: str) -> bool:
 
 
 def _remove_unheld(path: Path) -> bool:
-    """A program that its maker started (skopeo) may hold it still."""
+    """A program that its maker started (skopeo) may hold it still.  False also where another collector was faster."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False  # another collector was faster
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _remove(path)
-    except BlockingIOError:
+        with opened_alone(path, os.O_RDONLY | os.O_NOFOLLOW) as fd:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove(path)
+    except (FileNotFoundError, BlockingIOError):
         return False
-    finally:
-        os.close(fd)
     return True
 
 
 def _remove(path: Path) -> None:
-    if not path.is_dir():
-        path.unlink(missing_ok=True)
-        return
-    shutil.rmtree(path)
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

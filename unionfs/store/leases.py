@@ -14,6 +14,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from unionfs.store.descriptors import opened_alone
+
 _DIRECTORY = "locks"
 _NAME = "adding"
 
@@ -25,12 +27,8 @@ def adding(root: Path) -> Iterator[None]:
     Raises:
         OSError: the lock file cannot be made.
     """
-    fd = _open(root)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH)
+    with _locked(root, fcntl.LOCK_SH):
         yield
-    finally:
-        os.close(fd)
 
 
 @contextlib.contextmanager
@@ -40,22 +38,19 @@ def collecting(root: Path) -> Iterator[bool]:
     Raises:
         OSError: the lock file cannot be made.
     """
-    fd = _open(root)
-    try:
-        yield _lock_alone(fd)
-    finally:
-        os.close(fd)
+    with _locked(root, fcntl.LOCK_EX | fcntl.LOCK_NB) as is_mine:
+        yield is_mine
 
 
-def _lock_alone(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _open(root: Path) -> int:
+@contextlib.contextmanager
+def _locked(root: Path, operation: int) -> Iterator[bool]:
     directory = root / _DIRECTORY
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return os.open(directory / _NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with opened_alone(directory / _NAME, os.O_RDWR | os.O_CREAT) as fd:
+        try:
+            fcntl.flock(fd, operation)
+        except BlockingIOError:
+            is_mine = False
+        else:
+            is_mine = True
+        yield is_mine

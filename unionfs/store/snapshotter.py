@@ -20,19 +20,22 @@ from unionfs.store import snapshot_rows
 from unionfs.store.chain_id import chain_ids
 from unionfs.store.database import Database
 from unionfs.store.digest import Digest
-from unionfs.store.drivers import Driver, Mount, Place, Usage
+from unionfs.store.drivers import Change, Driver, Mount, Place, Usage
 from unionfs.store.drivers.mounting import MountPoint, mount_all, mount_points, unmount_one
 from unionfs.store.drivers.selection import driver_named
 from unionfs.store.errors import CorruptError, ExistsError, InUseError, StoreError
 from unionfs.store.leases import adding
 from unionfs.store.snapshot_places import Places
 from unionfs.store.snapshot_rows import Kind, SnapshotInfo, SnapshotRow
+from unionfs.store.staging import sync
 
-__all__ = ["Kind", "Mount", "SnapshotInfo", "Snapshotter", "Usage"]
+__all__ = ["Change", "Kind", "Mount", "SnapshotInfo", "Snapshotter", "Usage"]
 
 _LAYER = "layer"
 _CHAIN_LABEL = "unionfs.image"
 """On committed snapshots that `Snapshotter.ensure_image` made: they go when no image needs them."""
+_INIT_PREFIX = "init-"
+"""How those are called, before the name of their parent, that stand on an image for all its containers."""
 
 
 class AdoptedLayer(Protocol):
@@ -46,7 +49,7 @@ class AdoptedLayer(Protocol):
 class LayerStore(Protocol):
     """The layers of the store, as far as snapshots need them (`unionfs.store.layers.Layers`)."""
 
-    def adopt(self, upper: Path) -> AdoptedLayer:
+    def adopt(self, directory: Path) -> AdoptedLayer:
         """Make a layer of a directory in layer format, which is moved."""
 
     def path(self, diff_id: Digest) -> Path:
@@ -126,6 +129,17 @@ class Snapshotter:
         row = _not_committed(snapshot_rows.find(self._database, key))
         return self._driver_of(row).changes_dir(self._place(row))
 
+    def changes(self, key: str) -> list[Change] | None:
+        """What an active snapshot changes of its parent, where the driver keeps whole trees: both are compared.  None where it
+        has a `changes_dir`.  The caller sees to it that nobody writes meanwhile.
+
+        Raises:
+            NotFoundError: there is no ``key``.
+            StoreError: it is committed.
+        """
+        with _explained(key), self._locked(key) as row:
+            return self._driver_of(row).changes(self._place(row), self._lowers(row.info.parent))
+
     # -- making ---------------------------------------------------------------------------------------------------------
 
     def prepare(
@@ -164,7 +178,7 @@ class Snapshotter:
                 snapshot_rows.refuse_existing(connection, key)  # before anything is copied
             with self._places.staged() as staged:
                 self._driver.create(Place(staged, size_limit), lowers, kind is Kind.ACTIVE)
-                self._places.sync(staged)
+                sync(staged)
                 with self._database.transaction() as connection:
                     number = snapshot_rows.insert(
                         connection, key, kind, parent, driver=self._driver.name, size_limit=size_limit, labels=labels
@@ -184,23 +198,37 @@ class Snapshotter:
             StoreError: it is not active.
         """
         with _explained(key), adding(self._root), self._locked(key) as row:
-            if row.info.kind is not Kind.ACTIVE:
-                raise StoreError(
-                    key, f"cannot be committed: it is a {row.info.kind.value}", "prepare a snapshot, and commit that"
-                )
+            _demand_active(row)
             self._refuse_mounted(row)
             if name != key:
                 with self._database.transaction() as connection:
                     snapshot_rows.refuse_existing(connection, name)  # before anything is copied
-            driver = self._driver_of(row)
-            with self._places.staged() as staged:
-                layer = staged / _LAYER
-                layer.mkdir()
-                driver.commit(self._place(row), self._lowers(row.info.parent), layer)
-                diff_id = self._layers.adopt(layer).diff_id
+            diff_id = self._adopt_changes(row)
             with self._database.transaction() as connection:
                 snapshot_rows.make_committed(connection, row.number, name, diff_id)
-            self._places.discard(row.number, driver.remove)
+            self._places.discard(row.number, self._driver_of(row).remove)
+
+    def keep_changes(self, key: str) -> Digest:
+        """Make a layer of what was written to the active snapshot ``key``, which goes on as it is; it may be mounted.  Its diff
+        ID.
+
+        The caller sees to it that nobody writes meanwhile, and holds `unionfs.store.leases.adding` until something needs the
+        layer.
+
+        Raises:
+            NotFoundError: there is no ``key``.
+            StoreError: it is not active.
+        """
+        with _explained(key), self._locked(key) as row:
+            _demand_active(row)
+            return self._adopt_changes(row)
+
+    def _adopt_changes(self, row: SnapshotRow) -> Digest:
+        with self._places.staged() as staged:
+            layer = staged / _LAYER
+            layer.mkdir()
+            self._driver_of(row).commit(self._place(row), self._lowers(row.info.parent), layer)
+            return self._layers.adopt(layer).diff_id
 
     def ensure_image(self, layers: Sequence[Digest]) -> str:
         """Committed snapshots for each of ``layers`` (diff IDs, bottom first) over those before it, named by their chain IDs; the
@@ -282,16 +310,14 @@ class Snapshotter:
 
         The caller holds `unionfs.store.leases.collecting`.
         """
-        aside: dict[int, Path | None] = {}
-        with _explained(str(self._root)):
+        with _explained(str(self._root)), self._places.staged() as aside:
             with self._database.transaction() as connection:
                 _forget_unused_chains(connection)
                 known = {number for (number,) in connection.execute("SELECT id FROM snapshots WHERE kind != 'committed'")}
-                aside = {number: self._places.set_aside(number) for number in sorted(self._places.numbers() - known)}
-            for directory in aside.values():
-                if directory is not None:
-                    self._driver.remove(directory)
-        return list(aside)
+                left = {number: self._places.set_aside(number, aside) for number in sorted(self._places.numbers() - known)}
+            for directory in filter(None, left.values()):
+                self._driver.remove(directory)
+        return list(left)
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 
@@ -340,6 +366,13 @@ def _not_committed(row: SnapshotRow) -> SnapshotRow:
     return row
 
 
+def _demand_active(row: SnapshotRow) -> None:
+    if row.info.kind is not Kind.ACTIVE:
+        raise StoreError(
+            row.info.name, f"cannot be committed: it is a {row.info.kind.value}", "prepare a snapshot, and commit that"
+        )
+
+
 @contextlib.contextmanager
 def _explained(thing: str) -> Iterator[None]:
     try:
@@ -366,7 +399,9 @@ def _forget_unused_chains(connection: sqlite3.Connection) -> None:
     layers: dict[str, list[Digest]] = {}
     for image, diff_id in connection.execute("SELECT image, diff_id FROM image_layers ORDER BY image, position"):
         layers.setdefault(image, []).append(Digest(diff_id))
-    needed = {name for stack in layers.values() for name in chain_ids(stack)}
+    needed: set[str] = {name for stack in layers.values() for name in chain_ids(stack)}
+    # What stands on an image for all its containers: one may be about to use it.
+    needed |= {f"{_INIT_PREFIX}{name}" for name in needed}
     # Newest first: a parent is older than its children, and without any by then.
     rows = connection.execute(
         "SELECT id, name FROM snapshots WHERE json_extract(labels, ?) IS NOT NULL ORDER BY id DESC", (f'$."{_CHAIN_LABEL}"',)

@@ -10,13 +10,17 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from unionfs.linux.syncfs import syncfs
 from unionfs.mounter.processes import start_time
+from unionfs.store.descriptors import opened_alone
 
 NAME = "staging"
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
+_LEFT = "left"
 
 
 @contextlib.contextmanager
@@ -30,14 +34,42 @@ def staged(root: Path) -> Iterator[Path]:
     staging.mkdir(mode=0o700, parents=True, exist_ok=True)
     pid = os.getpid()
     directory = Path(tempfile.mkdtemp(prefix=f"{pid}-{start_time(pid)}-", dir=staging))
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield directory
+        with flocked(directory):
+            yield directory
     finally:
-        os.close(fd)
         if directory.exists():
             shutil.rmtree(directory)
+
+
+@contextlib.contextmanager
+def flocked(directory: Path) -> Iterator[None]:
+    """Alone with a directory, among those who ask so; waits for the others.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: as open(2).
+    """
+    with opened_alone(directory, _DIRECTORY) as fd:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+
+
+def discard(root: Path, directory: Path, remove: Callable[[Path], None] = shutil.rmtree) -> bool:
+    """Take a directory of the store away: out of sight at once and as a whole, then with all that is in it, by ``remove``.
+
+    False: it is not there.
+
+    Raises:
+        OSError: it cannot be removed; what is left of it is collected later.
+    """
+    with staged(root) as aside:
+        try:
+            directory.rename(aside / _LEFT)
+        except FileNotFoundError:
+            return False
+        remove(aside / _LEFT)
+    return True
 
 
 def sync(directory: Path) -> None:
@@ -46,11 +78,8 @@ def sync(directory: Path) -> None:
     Raises:
         OSError: EIO, ENOSPC: it could not be.
     """
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with opened_alone(directory, _DIRECTORY) as fd:
         syncfs(fd)
-    finally:
-        os.close(fd)
 
 
 def sync_names(directory: Path) -> None:
@@ -59,8 +88,5 @@ def sync_names(directory: Path) -> None:
     Raises:
         OSError: as fsync(2).
     """
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with opened_alone(directory, _DIRECTORY) as fd:
         os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.behaviour.tree import Snapshot
-from tests.store.snapshots.made_layers import MadeLayers
 from unionfs.store.database import Database
 from unionfs.store.digest import Digest
 from unionfs.store.drivers.selection import driver_named
+from unionfs.store.layers import Layers
+from unionfs.store.leases import adding
 from unionfs.store.snapshotter import Snapshotter
 
 
@@ -26,7 +27,7 @@ class Bench:
         self.directory = directory
         self.root = directory / "store"
         self.database = Database(self.root)
-        self.layers = MadeLayers(self.root, self.database)
+        self.layers = Layers(self.root, self.database)
         self.driver = driver
         self.snapshots = self.with_driver(driver)
         self._numbers = itertools.count()
@@ -37,7 +38,7 @@ class Bench:
     def reopened(self) -> Snapshotter:
         """As another process would open it."""
         database = Database(self.root)
-        return Snapshotter(self.root, database, MadeLayers(self.root, database), driver_named(self.driver))
+        return Snapshotter(self.root, database, Layers(self.root, database), driver_named(self.driver))
 
     def image(self, *builds: Callable[[Path], None]) -> str:
         """The topmost snapshot of an image of these layers, bottom first."""
@@ -50,7 +51,15 @@ class Bench:
         return name
 
     def layer(self, build: Callable[[Path], None]) -> Digest:
-        return self.layers.make(self.directory / f"layer{next(self._numbers)}", build)
+        directory = self.directory / f"layer{next(self._numbers)}"
+        directory.mkdir()
+        build(directory)
+        return self.adopt(directory)
+
+    def adopt(self, directory: Path) -> Digest:
+        """What is in it becomes a layer; the directory goes."""
+        with adding(self.root):
+            return self.layers.adopt(directory).diff_id
 
     def target(self) -> Path:
         target = self.directory / f"mnt{next(self._numbers)}"

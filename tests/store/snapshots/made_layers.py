@@ -1,56 +1,12 @@
-"""Layers by hand: what snapshots need of the store's layers, without archives, and directories in layer format to begin with."""
+"""Directories in layer format, made by hand."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
-
-from tests.behaviour.tree import Snapshot
-from unionfs.store.database import Database
-from unionfs.store.digest import Digest
-from unionfs.store.drivers.disk_usage import disk_usage
 
 PRIVATE = "trusted.overlay."
-
-
-class MadeLayer(NamedTuple):
-    diff_id: Digest
-
-
-class MadeLayers:
-    """Layers by a digest of what is in them."""
-
-    def __init__(self, root: Path, database: Database) -> None:
-        self._root = root
-        self._database = database
-
-    def path(self, diff_id: Digest) -> Path:
-        return self._root / "layers" / diff_id.hex / "diff"
-
-    def adopt(self, upper: Path) -> MadeLayer:
-        content = repr(sorted(Snapshot.of(upper).records.items()))
-        diff_id = Digest(f"sha256:{hashlib.sha256(content.encode()).hexdigest()}")
-        path = self.path(diff_id)
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            upper.rename(path)
-        usage = disk_usage(path)
-        with self._database.transaction() as connection:
-            connection.execute(
-                "INSERT OR IGNORE INTO layers VALUES (?, 0, ?, ?, ?)", (diff_id, usage.size, usage.inodes, time.time())
-            )
-        return MadeLayer(diff_id)
-
-    def make(self, directory: Path, build: Callable[[Path], None]) -> Digest:
-        """A layer with what ``build`` puts into the empty ``directory``."""
-        directory.mkdir(parents=True)
-        build(directory)
-        return self.adopt(directory).diff_id
 
 
 def whiteout(path: Path) -> None:

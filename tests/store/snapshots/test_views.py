@@ -58,7 +58,7 @@ def clean(bench: Bench, oracle: Bench, builds: tuple[Callable[[Path], None], ...
         for number, made in enumerate(directories):
             copy = each.directory / f"copied{number}"
             subprocess.run(["cp", "-a", made, copy], check=True)
-            ids.append(each.layers.adopt(copy).diff_id)
+            ids.append(each.adopt(copy))
         each.snapshots.view("look", each.snapshots.ensure_image(ids))
         each.snapshots.prepare("box", each.snapshots.ensure_image(ids))
 

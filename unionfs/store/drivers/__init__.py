@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, NamedTuple, Protocol
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,14 @@ class Usage:
 
     size: int
     inodes: int
+
+
+class Change(NamedTuple):
+    """One path that a snapshot adds (A), modifies (M) or deletes (D): absolute in the tree.  Of a deleted directory only the
+    directory itself is named."""
+
+    kind: Literal["A", "M", "D"]
+    path: str
 
 
 @dataclass(frozen=True)
@@ -101,3 +109,6 @@ class Driver(Protocol):
 
     def changes_dir(self, place: Place) -> Path | None:
         """The directory that holds just the changes, as an OverlayFS upper; None where there is none."""
+
+    def changes(self, place: Place, lowers: Sequence[Path]) -> list[Change] | None:
+        """What was changed, sorted by path; None where `changes_dir` tells."""

@@ -6,9 +6,12 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from unionfs.store.drivers import Change
 from unionfs.store.drivers.layer_stack import Found, LayerStack
 from unionfs.store.drivers.tree_copy import TreeCopier, XattrNames, copy_times, layer_to_tree, tree_to_layer
+from unionfs.store.overlay_format import make_whiteout
 
 _CHUNK = 1 << 20
 
@@ -24,15 +27,46 @@ def write_difference(tree: Path, lowers: Sequence[Path], layer: Path) -> None:
     Raises:
         OSError: one of the trees cannot be read, or the layer not be written.
     """
+    found = _compare(tree, lowers)
+    # The root always: that of the topmost layer is what a union shows of it.
+    needed = {b""} | found.changed | {parent for path in found.changed | found.gone for parent in _parents(path)}
+    _write(found.after, needed, found.gone, os.fsencode(layer))
+
+
+def changed_paths(tree: Path, lowers: Sequence[Path]) -> list[Change]:
+    """What ``tree`` adds to ``lowers`` (top first), modifies and deletes, with the directories that something was changed in.
+
+    Raises:
+        OSError: one of the trees cannot be read.
+    """
+    found = _compare(tree, lowers)
+    shown = found.changed | {parent for path in found.changed | found.gone for parent in _parents(path)}
+    changes = [Change("M" if path in found.before else "A", _absolute(path)) for path in shown if path]
+    changes += [Change("D", _absolute(path)) for path in found.gone]
+    return sorted(changes, key=lambda change: change.path.split("/"))
+
+
+def _absolute(path: bytes) -> str:
+    return "/" + os.fsdecode(path)
+
+
+class _Difference(NamedTuple):
+    before: Tree
+    after: Tree
+    changed: set[bytes]
+    """What is new in ``after``, or other than in ``before``."""
+    gone: set[bytes]
+    """What is in ``before`` alone, without what is below it."""
+
+
+def _compare(tree: Path, lowers: Sequence[Path]) -> _Difference:
     before = dict(LayerStack(lowers).walk())
-    after = dict(_walk(os.fsencode(tree)))
-    changed = _changed(before, after)
+    # A layer holds no sockets: no tar does.
+    after = {path: found for path, found in _walk(os.fsencode(tree)) if not stat.S_ISSOCK(found.status.st_mode)}
     gone = {path for path in before if path and path not in after and os.path.dirname(path) in after}
     # Below what is no directory any more nothing needs to be hidden: it hides all that was there by itself.
     gone = {path for path in gone if after[os.path.dirname(path)].is_directory}
-    # The root always: that of the topmost layer is what a union shows of it.
-    needed = {b""} | changed | {parent for path in changed | gone for parent in _parents(path)}
-    _write(after, needed, gone, os.fsencode(layer))
+    return _Difference(before, after, _changed(before, after), gone)
 
 
 def _changed(before: Tree, after: Tree) -> set[bytes]:
@@ -115,7 +149,15 @@ def _write(tree: Tree, paths: set[bytes], gone: set[bytes], layer: bytes) -> Non
             copier.copy_metadata(found.path, found.status, layer)
         if found.is_directory:
             directories.append((found, target))
-    for path in gone:
-        os.mknod(os.path.join(layer, path), stat.S_IFCHR, 0)
+    for path in sorted(gone):
+        _hide(layer, path)
     for found, target in reversed(directories):
         copy_times(found.status, target)
+
+
+def _hide(layer: bytes, path: bytes) -> None:
+    fd = os.open(os.path.join(layer, os.path.dirname(path)), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        make_whiteout(fd, os.path.basename(path))
+    finally:
+        os.close(fd)

@@ -42,6 +42,8 @@ class KernelOverlayDriver(OverlayLike):
         options = [f"{name}={escaped(value)}" for name, value in self.directory_options(place, lowers, writable)]
         options += ALONE if writable else ("redirect_dir=nofollow",)
         if not may_write_trusted_xattrs():
+            # fs/overlayfs/params.c refuses "off" beside userxattr; "nofollow" makes no redirects either.
+            options = ["redirect_dir=nofollow" if word == "redirect_dir=off" else word for word in options]
             options.append("userxattr")
         if not writable:
             options.append("ro")

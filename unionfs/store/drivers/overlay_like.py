@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from unionfs.store.drivers import Place, Usage
+from unionfs.store.drivers import Change, Place, Usage
 from unionfs.store.drivers.disk_usage import disk_usage
-from unionfs.store.drivers.tree_copy import TreeCopier, copy_times, layer_to_tree, upper_to_layer
+from unionfs.store.drivers.layer_stack import private_prefix
+from unionfs.store.drivers.tree_copy import TreeCopier, XattrNames, copy_times, layer_to_tree, upper_to_layer
+from unionfs.store.errors import StoreError
 
 UPPER, WORK = "upper", "work"
 
@@ -46,15 +49,18 @@ class OverlayLike:
         Not the upper itself: moved, it would be lost with the snapshot if the process were killed before the layer is known.
         """
         del lowers
-        copier = TreeCopier(upper_to_layer)
+        copier = TreeCopier(_names_in_layer(place.directory / UPPER))
         upper, target = os.fsencode(place.directory / UPPER), os.fsencode(into)
         copier.copy_metadata(upper, os.lstat(upper), target)
         directories = [(upper, target)]
         for source, copy in directories:  # grows on the way
             for entry in os.scandir(source):
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISSOCK(status.st_mode):
+                    continue  # a layer holds none: no tar does
                 path = os.path.join(copy, entry.name)
-                copier.copy(entry.path, entry.stat(follow_symlinks=False), path)
-                if entry.is_dir(follow_symlinks=False):
+                copier.copy(entry.path, status, path)
+                if stat.S_ISDIR(status.st_mode):
                     directories.append((entry.path, path))
         for source, copy in reversed(directories):
             copy_times(os.lstat(source), copy)
@@ -73,12 +79,33 @@ class OverlayLike:
         upper = place.directory / UPPER
         return upper if upper.exists() else None
 
+    def changes(self, place: Place, lowers: Sequence[Path]) -> list[Change] | None:
+        """As `Driver.changes`: the upper tells."""
+        del place, lowers
+        return None
+
     def directory_options(self, place: Place, lowers: Sequence[Path], writable: bool) -> list[tuple[str, str]]:
         """The directories as options of the kernel's OverlayFS and of ours, names and values."""
         options = [("lowerdir+", str(lower)) for lower in (*lowers, *_fillers(place, lowers))]
         if writable:
             options += [("upperdir", str(place.directory / UPPER)), ("workdir", str(place.directory / WORK))]
         return options
+
+
+def _names_in_layer(upper: Path) -> XattrNames:
+    """As `upper_to_layer`, but for marks that send their reader to the layers below: somebody has mounted it without `ALONE`."""
+    marks = [private_prefix() + mark for mark in ("redirect", "metacopy")]
+
+    def name_in_layer(name: str) -> str | None:
+        if name in marks:
+            raise StoreError(
+                str(upper),
+                f"depends on the layers below it (attribute {name})",
+                "mount with redirect_dir=off,metacopy=off what is to become a layer",
+            )
+        return upper_to_layer(name)
+
+    return name_in_layer
 
 
 def _fillers(place: Place, lowers: Sequence[Path]) -> list[Path]:

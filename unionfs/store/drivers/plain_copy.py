@@ -10,8 +10,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from unionfs.store.drivers import Mount, Place, Usage
-from unionfs.store.drivers.difference import write_difference
+from unionfs.store.drivers import Change, Mount, Place, Usage
+from unionfs.store.drivers.difference import changed_paths, write_difference
 from unionfs.store.drivers.disk_usage import disk_usage
 from unionfs.store.drivers.layer_stack import Found, LayerStack
 from unionfs.store.drivers.mounting import BIND
@@ -59,6 +59,10 @@ class PlainCopyDriver:
         """As `Driver.changes_dir`: there is none."""
         del place
         return None
+
+    def changes(self, place: Place, lowers: Sequence[Path]) -> list[Change]:
+        """As `Driver.changes`: both trees are compared."""
+        return changed_paths(place.directory / TREE, lowers)
 
 
 def copy_stack(lowers: Sequence[Path], tree: Path) -> None:
