@@ -26,6 +26,7 @@ def test_every_field_of_a_line_is_read(tmp_path: Path) -> None:
             fstype="ext3",
             source="/dev/root\\",
             super_options="rw,errors=continue",
+            tags=("master:1", "propagate_from:2"),
         ),
         Mount(37, 36, os.makedev(0, 5), "/", Path(os.fsdecode(b"/caf\xe9")), "ro", "tmpfs", "", "rw"),
     ]
@@ -54,3 +55,11 @@ def test_mount_id_is_that_of_the_mount_a_path_leads_to() -> None:
     assert mount_id(Path("/proc/self/status")) == mounts[Path("/proc")]
     with pytest.raises(FileNotFoundError):
         mount_id(Path("/proc/self/missing"))
+
+
+@pytest.mark.parametrize(("tags", "is_shared", "is_slave"), [("", False, False), ("shared:3 ", True, False), ("shared:3 master:1 ", True, True)])
+def test_tags_tell_what_a_mount_shares(tmp_path: Path, tags: str, is_shared: bool, is_slave: bool) -> None:
+    file = tmp_path / "mountinfo"
+    file.write_text(f"36 35 98:0 / / rw {tags}- ext3 /dev/root rw\n")
+    (found,) = read_mountinfo(file)
+    assert (found.is_shared, found.is_slave) == (is_shared, is_slave)

@@ -14,6 +14,7 @@ class Mount(NamedTuple):
     """One mount.  ``device`` is the ``st_dev`` of the filesystem; ``root`` the path inside it which is mounted.
 
     ``options`` are those of the mount (``rw,noatime``), ``super_options`` those of the filesystem; both comma-separated.
+    ``tags`` are its optional fields, which tell what it shares with other mounts: ``shared:7``, ``master:7``.
     Octal escapes are decoded; bytes that are not UTF-8 are kept as `os.fsdecode` does.
     """
 
@@ -26,6 +27,17 @@ class Mount(NamedTuple):
     fstype: str
     source: str
     super_options: str
+    tags: tuple[str, ...] = ()
+
+    @property
+    def is_shared(self) -> bool:
+        """Mounts made in it appear in its peers, and the other way round."""
+        return any(tag.startswith("shared:") for tag in self.tags)
+
+    @property
+    def is_slave(self) -> bool:
+        """Mounts made in its master appear in it."""
+        return any(tag.startswith("master:") for tag in self.tags)
 
 
 def read_mountinfo(path: Path = Path("/proc/self/mountinfo")) -> list[Mount]:
@@ -62,7 +74,7 @@ def _parse_line(line: bytes) -> Mount:
     # Fields 1-6, any number of propagation tags, a lone "-", fields 8-10.  A space inside a field is escaped, so that splitting
     # is safe; a source may be empty.
     mount_part, _, super_part = line.partition(b" - ")
-    number, parent, device, root, mount_point, options = mount_part.split(b" ")[:6]
+    number, parent, device, root, mount_point, options, *tags = mount_part.split(b" ")
     fstype, source, super_options = super_part.split(b" ", 2)
     major, minor = device.split(b":")
     return Mount(
@@ -75,6 +87,7 @@ def _parse_line(line: bytes) -> Mount:
         _decode(fstype),
         _decode(source),
         _decode(super_options),
+        tuple(map(_decode, tags)),
     )
 
 

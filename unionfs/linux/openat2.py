@@ -27,7 +27,20 @@ def open_beneath(directory: int, path: bytes, flags: int, mode: int = 0) -> int:
         OSError: as open(2); ELOOP: a symbolic link is on the way, or at its end; EXDEV: it leads out by ``..``; ENOSYS: Linux
             before 5.6.
     """
-    how = _OpenHow(flags | os.O_CLOEXEC | os.O_NOFOLLOW, mode, _NO_MAGICLINKS | _NO_SYMLINKS | _BENEATH)
+    return _open(directory, path, _OpenHow(flags | os.O_CLOEXEC | os.O_NOFOLLOW, mode, _NO_MAGICLINKS | _NO_SYMLINKS | _BENEATH))
+
+
+def open_below(directory: int, path: bytes, flags: int) -> int:
+    """As `open_beneath`, but symbolic links are followed as long as none leads out.
+
+    Raises:
+        OSError: as open(2); EXDEV: ``..`` or a link leads out (an absolute one does); ELOOP: a link of /proc, or too many;
+            ENOSYS: Linux before 5.6.
+    """
+    return _open(directory, path, _OpenHow(flags | os.O_CLOEXEC, 0, _NO_MAGICLINKS | _BENEATH))
+
+
+def _open(directory: int, path: bytes, how: _OpenHow) -> int:
     fd: int = _syscall(c_long(_SYS_OPENAT2), c_int(directory), c_char_p(path), ctypes.byref(how), c_size_t(ctypes.sizeof(how)))
     if fd < 0:
         raise last_error(path)

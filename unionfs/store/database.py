@@ -8,60 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from unionfs.store.errors import StoreError
+from unionfs.store.schema import VERSIONS
 
 NAME = "store.db"
-_VERSION = 1
 _PATIENCE = 30.0
 """Seconds to wait for another process's transaction.  They are short: slow work is done before or after one."""
-
-_SCHEMA = """
-CREATE TABLE layers (
-    diff_id TEXT PRIMARY KEY,           -- digest of the uncompressed tar
-    tar_size INTEGER NOT NULL,          -- bytes of that tar
-    unpacked_size INTEGER NOT NULL,     -- bytes that its directory takes
-    entries INTEGER NOT NULL,
-    created REAL NOT NULL               -- seconds since the epoch, as all times here
-) STRICT;
-CREATE TABLE images (
-    id TEXT PRIMARY KEY,                -- digest of its config, which is in blobs/
-    created REAL NOT NULL               -- when it came into the store
-) STRICT;
-CREATE TABLE image_layers (
-    image TEXT NOT NULL REFERENCES images ON DELETE CASCADE,
-    position INTEGER NOT NULL,          -- 0 is the bottom
-    diff_id TEXT NOT NULL REFERENCES layers,
-    PRIMARY KEY (image, position)
-) STRICT;
-CREATE INDEX image_layers_by_layer ON image_layers (diff_id);
-CREATE TABLE image_names (
-    name TEXT NOT NULL,
-    tag TEXT NOT NULL,
-    image TEXT NOT NULL REFERENCES images ON DELETE CASCADE,
-    PRIMARY KEY (name, tag)
-) STRICT;
-CREATE TABLE snapshots (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,   -- its directory in snapshots/, never used twice
-    name TEXT NOT NULL UNIQUE,
-    kind TEXT NOT NULL CHECK (kind IN ('active', 'view', 'committed')),
-    parent TEXT REFERENCES snapshots (name),
-    driver TEXT NOT NULL,
-    diff_id TEXT REFERENCES layers,     -- of a committed one: the layer that it adds to its parent
-    size_limit INTEGER,                 -- bytes that an active one may take, NULL: no limit
-    labels TEXT NOT NULL DEFAULT '{}',  -- JSON
-    created REAL NOT NULL
-) STRICT;
-CREATE INDEX snapshots_by_parent ON snapshots (parent);
-CREATE INDEX snapshots_by_layer ON snapshots (diff_id);
-CREATE TABLE containers (
-    id TEXT PRIMARY KEY,                -- 64 hexadecimal digits
-    name TEXT NOT NULL UNIQUE,
-    image TEXT NOT NULL REFERENCES images,
-    snapshot TEXT NOT NULL UNIQUE REFERENCES snapshots (name),
-    options TEXT NOT NULL,              -- JSON
-    created REAL NOT NULL
-) STRICT;
-CREATE INDEX containers_by_image ON containers (image);
-"""
 
 
 class Database:
@@ -88,17 +39,18 @@ class Database:
     def _migrate(self) -> None:
         with self.transaction() as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version > _VERSION:
+            if version > len(VERSIONS):
                 raise StoreError(
                     str(self.path),
-                    f"version {version}, this unionfs knows {_VERSION}",
+                    f"version {version}, this unionfs knows {len(VERSIONS)}",
                     "use the unionfs that made it, or a newer one",
                 )
-            if version == 0:
+            for step in VERSIONS[version:]:
                 # Not executescript(): that would commit the transaction.
-                for statement in filter(str.strip, _SCHEMA.split(";")):
+                for statement in filter(str.strip, step.split(";")):
                     connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {_VERSION}")
+            if version < len(VERSIONS):
+                connection.execute(f"PRAGMA user_version = {len(VERSIONS)}")
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
