@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from unionfs.cli.store_option import store_option
+from unionfs.cli.store_option import container_option
 
 
 @click.command()
-@store_option
+@container_option
 @click.option("-m", "--message", default="", help="A note for the image's history.")
 @click.option("-a", "--author", default="", help="Who made it.")
 @click.option(

@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 
 from unionfs.cli.output import print_json
-from unionfs.cli.store_option import store_option
+from unionfs.cli.store_option import become_root, root_option
 from unionfs.mounter.errors import printable
 
 
 @click.command()
-@store_option
+@root_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.argument("target", metavar="CONTAINER|MERGED|UPPER")
 def diff(root: Path | None, as_json: bool, target: str) -> None:
@@ -33,6 +33,8 @@ def diff(root: Path | None, as_json: bool, target: str) -> None:
     from unionfs.containers.diff_target import diff as changes_of
     from unionfs.store.location import store_root
 
+    if "/" not in target:  # what is no container is the user's own
+        become_root(is_needed=True)
     changes = changes_of(store_root(root), target)
     if as_json:
         print_json([change._asdict() for change in changes])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from unionfs.cli.output import print_json
+from unionfs.cli.store_option import root_option
 from unionfs.mounter.errors import printable
 
 if TYPE_CHECKING:
@@ -15,10 +16,11 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@root_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False), default=".")
-def doctor(as_json: bool, directory: Path) -> int:
-    """Probe what this machine can do for a union.
+def doctor(root: Path | None, as_json: bool, directory: Path) -> int:
+    """Probe what this machine can do for a union, and whether the volumes of the store are in order.
 
     DIRECTORY (by default the current one) is where the upper would be; its filesystem is probed too.  Each probe that fails
     comes with its remedy, and the exit status is 1 then.
@@ -30,13 +32,28 @@ def doctor(as_json: bool, directory: Path) -> int:
     """
     from unionfs.mounter.probes import probes
 
-    found = [(probe.name, probe.run()) for probe in probes(directory)]
+    found = [(probe.name, probe.run()) for probe in probes(directory)] + _volumes(root)
     if as_json:
         print_json([{"name": name, **finding._asdict()} for name, finding in found])
     else:
         for name, finding in found:
             _print_finding(name, finding)
     return 0 if all(finding.ok for _, finding in found) else 1
+
+
+def _volumes(root: Path | None) -> list[tuple[str, Finding]]:
+    """Of a store that is there; none is made for this."""
+    from unionfs.store.database import NAME
+    from unionfs.store.location import store_root
+    from unionfs.store.store import open_store
+    from unionfs.volumes import open_volumes
+    from unionfs.volumes.upkeep import findings
+
+    place = store_root(root)
+    if not (place / NAME).exists():
+        return []
+    with open_store(place) as store:
+        return findings(open_volumes(store))
 
 
 def _print_finding(name: str, finding: Finding) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from unionfs.cli.store_option import store_option
+from unionfs.cli.store_option import container_option
 
 
 @click.command("exec", context_settings={"allow_interspersed_args": False})
-@store_option
+@container_option
 @click.option("-i", "--interactive", is_flag=True, help="Hand standard input on to it.")
 @click.option("-t", "--tty", "terminal", is_flag=True, help="Give it a terminal.")
 @click.option("-e", "--env", "environment", metavar="NAME[=VALUE]", multiple=True, help="Set a variable, or hand ours on.")

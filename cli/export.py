@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from unionfs.cli.store_option import store_option
+from unionfs.cli.store_option import container_option
 
 
 @click.command()
-@store_option
+@container_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to write it.  [default: standard output]")
 @click.argument("name", metavar="CONTAINER|IMAGE")
 def export(root: Path | None, output: Path | None, name: str) -> None:

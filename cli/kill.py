@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from unionfs.cli.store_option import store_option
+from unionfs.cli.store_option import container_option
 
 
 @click.command()
-@store_option
+@container_option
 @click.option("-s", "--signal", "number", metavar="SIGNAL", default="KILL", show_default=True, help="Which signal.")
 @click.argument("containers", metavar="CONTAINER...", nargs=-1, required=True)
 def kill(root: Path | None, number: str, containers: tuple[str, ...]) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from unionfs.cli.store_option import store_option
+from unionfs.cli.store_option import container_option
 
 
 @click.command()
-@store_option
+@container_option
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until the container has ended.")
 @click.option("--tail", metavar="N", type=click.IntRange(min=0), help="Only the last N lines.  [default: all]")
 @click.option("-t", "--timestamps", is_flag=True, help="Show when each line was written.")

@@ -19,6 +19,8 @@ _COMMANDS = {
     "check": "unionfs.cli.check:check",
     "image": "unionfs.cli.image:image",
     "layer": "unionfs.cli.layer:layer",
+    "volume": "unionfs.cli.volume:volume",
+    "plugin": "unionfs.cli.plugin:plugin",
     "run": "unionfs.cli.run:run",
     "ps": "unionfs.cli.ps:ps",
     "exec": "unionfs.cli.exec:exec_",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unionfs.cli.output import print_json, print_table
-from unionfs.cli.store_option import store_option
+from unionfs.cli.store_option import container_option
 
 if TYPE_CHECKING:
     from unionfs.containers.container import Container
@@ -20,7 +20,7 @@ _UNITS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 
 
 @click.command()
-@store_option
+@container_option
 @click.option("-a", "--all", "shows_all", is_flag=True, help="Also those that have ended.")
 @click.option("-q", "--quiet", is_flag=True, help="Print IDs only.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -67,6 +67,7 @@ def _object(container: Container, status: Status) -> dict[str, Any]:
         "error": status.error,
         "labels": container.options.labels,
         "rootfs": str(container.rootfs),
+        "mounts": [mount.to_json() for mount in container.options.mounts],
     }
 
 

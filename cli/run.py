@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from unionfs.cli.store_option import store_option
+from unionfs.cli.store_option import container_option
 from unionfs.mounter.errors import MounterError
 
 _USAGE_STATUS = 125  # docker's, for all that fails before the container's own program does
@@ -30,7 +30,7 @@ class RunCommand(click.Command):
 
 
 @click.command(cls=RunCommand, context_settings=_NO_INTERSPERSED)
-@store_option
+@container_option
 @click.option("--rm", "removes", is_flag=True, help="Remove the container when it has ended.")
 @click.option("--name", help="Name of the container.  [default: a made-up one]")
 @click.option("-i", "--interactive", is_flag=True, help="Hand standard input on to it.")
@@ -51,6 +51,18 @@ class RunCommand(click.Command):
 @click.option("--network", type=click.Choice(["host", "none"]), default="host", show_default=True, help="Which network it sees.")
 @click.option("--read-only", is_flag=True, help="Its root filesystem cannot be changed.")
 @click.option("--size", metavar="SIZE", help="Most that its changes may take, such as 10G.  [default: no limit]")
+@click.option(
+    "-v",
+    "--volume",
+    "short_mounts",
+    metavar="[SOURCE:]TARGET[:OPTIONS]",
+    multiple=True,
+    help="Mount a host path (absolute) or a volume; without SOURCE a new anonymous volume.",
+)
+@click.option("--mount", "long_mounts", metavar="type=…,source=…,target=…", multiple=True, help="The same, spelled out.")
+@click.option("--tmpfs", "tmpfs_mounts", metavar="TARGET[:OPTIONS]", multiple=True, help="Mount memory.")
+@click.option("--volumes-from", metavar="CONTAINER[:ro]", multiple=True, help="Mount all that another container has mounted.")
+@click.option("--volume-driver", metavar="DRIVER", help="Driver of volumes that -v makes.  [default: local]")
 @click.option("--label", "labels", metavar="NAME=VALUE", multiple=True, help="A note on the container.")
 @click.option("--stop-signal", metavar="SIGNAL", help="What `unionfs stop` sends.  [default: the image's, else SIGTERM]")
 @click.option("--runtime", metavar="PROGRAM", help="runc or crun, by name or path.  [default: runc, else crun]")
@@ -72,6 +84,11 @@ def run(
     network: str,
     read_only: bool,
     size: str | None,
+    short_mounts: tuple[str, ...],
+    long_mounts: tuple[str, ...],
+    tmpfs_mounts: tuple[str, ...],
+    volumes_from: tuple[str, ...],
+    volume_driver: str | None,
     labels: tuple[str, ...],
     stop_signal: str | None,
     runtime: str | None,
@@ -87,9 +104,12 @@ def run(
     Example:
       unionfs run --rm debian:12 cat /etc/os-release
       unionfs run --rm -it debian:12 bash
-      unionfs run -d --name web -e PORT=80 site/web:1.0
+      unionfs run -d --name web -e PORT=80 -v data:/data site/web:1.0
     """
     from unionfs.containers.lifecycle import run_attached, run_detached
+    from unionfs.containers.mount_specs.long import parse_long
+    from unionfs.containers.mount_specs.short import parse_short
+    from unionfs.containers.mount_specs.tmpfs import parse_tmpfs
     from unionfs.containers.options import RunOptions, parse_environment_file, parse_labels, parse_size
     from unionfs.containers.runtime import FAILED, RuntimeFailedError
     from unionfs.store.location import store_root
@@ -115,6 +135,12 @@ def run(
             size=parse_size(size) if size is not None else None,
             stop_signal=stop_signal,
             runtime=runtime,
+            mounts=(
+                *(parse_short(text, volume_driver) for text in short_mounts),
+                *map(parse_long, long_mounts),
+                *map(parse_tmpfs, tmpfs_mounts),
+            ),
+            volumes_from=volumes_from,
         )
         if not detach:
             return run_attached(store_root(root), options)

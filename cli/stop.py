@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from unionfs.cli.store_option import store_option
+from unionfs.cli.store_option import container_option
 
 
 @click.command()
-@store_option
+@container_option
 @click.option(
     "-t", "--time", "timeout", type=click.FloatRange(min=0), default=10.0, show_default=True, help="Seconds before SIGKILL."
 )

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.cli.conftest import TIMEOUT, Programs
+from tests.programs import run as run_program
 from unionfs.cli.fuse_unionfs import fuse_unionfs
 from unionfs.cli.main import unionfs
 from unionfs.cli.mount_unionfs import mount_unionfs
@@ -70,8 +71,7 @@ def test_completion_script_of_each_shell(shell: str) -> None:
 
 def test_bash_completes_commands(programs: Programs) -> None:
     environment = {**programs.environment, "COMP_WORDS": "unionfs um", "COMP_CWORD": "1", "_UNIONFS_COMPLETE": "bash_complete"}
-    done = subprocess.run(["unionfs"], env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False)
-    assert done.stdout == "plain,umount\n"
+    assert run_program(["unionfs"], environment=environment).stdout == "plain,umount\n"
 
 
 @pytest.mark.parametrize(
@@ -128,30 +128,14 @@ def test_a_reader_that_has_enough_is_no_error_to_talk_about(programs: Programs) 
     # The pipe is closed before anything is written to it.
     with subprocess.Popen(["true"], stdin=subprocess.PIPE) as reader:
         reader.wait(TIMEOUT)
-        done = subprocess.run(
-            ["unionfs", "ls", "--json"],
-            env=programs.environment,
-            stdout=reader.stdin,
-            stderr=subprocess.PIPE,
-            timeout=TIMEOUT,
-            check=False,
-        )
-    assert (done.returncode, done.stderr) == (1, b"")
+        assert programs.run("unionfs", "ls", "--json", stdout=reader.stdin) == (1, "", "")
 
 
 def test_output_that_cannot_be_written_is_one_line_and_status_1(programs: Programs) -> None:
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            ["unionfs", "ls"],
-            env=programs.environment,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=TIMEOUT,
-            check=False,
-        )
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "No space left on device" in done.stderr
+        ended = programs.run("unionfs", "ls", stdout=full)
+    assert (ended.status, ended.stderr.count("\n")) == (1, 1)
+    assert "No space left on device" in ended.stderr
 
 
 def test_what_was_printed_without_a_flush_is_written_when_the_program_ends(programs: Programs) -> None:
@@ -165,10 +149,7 @@ def test_what_was_printed_without_a_flush_is_written_when_the_program_ends(progr
         "command()\n"
     )
     environment = {name: value for name, value in programs.environment.items() if name != "PYTHONUNBUFFERED"}
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (3, "text", "")
+    assert run_program([sys.executable, "-c", program], status=3, environment=environment) == (3, "text", "")
 
 
 def test_doctor_reports_every_probe(programs: Programs, tmp_path: Path) -> None:
@@ -197,10 +178,7 @@ def test_doctor_shows_the_remedy_of_a_failed_probe_and_fails(monkeypatch: pytest
 @pytest.mark.parametrize("command", [["--help"], ["ls"], ["ls", "--json"], ["completion", "bash"]])
 def test_commands_that_serve_nothing_load_no_heavy_module(module: str, command: list[str], programs: Programs) -> None:
     program = f"import sys, unionfs.cli.main as main\ntry: main.unionfs({command!r}, 'unionfs')\nfinally: print(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=programs.environment, capture_output=True, check=True, timeout=TIMEOUT
-    )
-    loaded = done.stdout.decode().splitlines()[-1].split()
+    loaded = run_program([sys.executable, "-c", program], environment=programs.environment).stdout.splitlines()[-1].split()
     assert "click" in loaded
     assert module not in loaded
 

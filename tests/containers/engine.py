@@ -9,40 +9,21 @@ import os
 import signal
 import subprocess
 import tarfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 from tests import mounts
+from tests.programs import Ended, output, run, started, wait_until
 from unionfs.mounter.processes import is_running
 from unionfs.store.image_config import new_config
 from unionfs.store.leases import adding
 from unionfs.store.reference import parse_reference
 from unionfs.store.store import open_store
 
-TIMEOUT = 60.0
-"""Seconds; what takes longer hangs."""
-
 _APPLETS = "sh touch cat ls echo sleep id env pwd hostname rm printf kill mkdir stty df true head ps readlink"
 _USERS = "root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1000::/home/alice:/bin/sh\n"
 _GROUPS = "root:x:0:\nalice:x:1000:\nstaff:x:50:alice\n"
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Return when ``condition`` holds; fail if it does not within `TIMEOUT`."""
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)  # between two looks only
-
-
-class Ended(NamedTuple):
-    """How a program ended."""
-
-    status: int
-    stdout: str
-    stderr: str
 
 
 class Engine:
@@ -69,38 +50,19 @@ class Engine:
         return [mounts.UNIONFS, *arguments]
 
     def run(self, *arguments: str | Path, stdin: bytes | None = None, **environment: str) -> Ended:
-        """Run ``unionfs`` to its end, which includes that of its stdout and stderr."""
-        done = subprocess.run(
-            self.command(*arguments),
-            env=self.environment | environment,
-            **({"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}),  # type: ignore[arg-type]
-            capture_output=True,
-            timeout=TIMEOUT,
-            check=False,
-        )
-        return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
+        """Run ``unionfs`` to its end, whatever its exit status."""
+        return run(self.command(*arguments), status=None, stdin=stdin, environment=self.environment | environment)
 
     def ok(self, *arguments: str | Path, stdin: bytes | None = None, **environment: str) -> str:
         """The same where it shall succeed without complaint; what it printed."""
-        ended = self.run(*arguments, stdin=stdin, **environment)
-        assert (ended.status, ended.stderr) == (0, "")
-        return ended.stdout
+        return output(self.command(*arguments), stdin=stdin, environment=self.environment | environment)
 
     @contextlib.contextmanager
     def started(self, *arguments: str | Path, **extra: Any) -> Iterator[subprocess.Popen[bytes]]:
         """Run ``unionfs`` beside the test; killed at the end if it still runs."""
-        with subprocess.Popen(
-            self.command(*arguments),
-            env=self.environment,
-            stdin=extra.pop("stdin", subprocess.DEVNULL),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            **extra,
-        ) as process:
-            try:
-                yield process
-            finally:
-                process.kill()
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with started(self.command(*arguments), environment=self.environment, **{**pipes, **extra}) as process:
+            yield process
 
     # -- looking ------------------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.containers.engine import TIMEOUT, Engine, kill, wait_until
+from tests.containers.engine import Engine, kill
+from tests.programs import TIMEOUT, wait_until
 from unionfs.mounter.processes import is_running, start_time
 
 WAITS = ("sh", "-c", "trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done")
@@ -165,3 +166,13 @@ def test_a_layer_that_was_prepared_for_a_container_that_never_came_goes_with_the
     assert engine.leftovers() != []
     engine.ok("ps")
     assert engine.leftovers() == []
+
+
+def test_cgroups_that_a_killed_runtime_has_forgotten_go_with_the_container(engine: Engine) -> None:
+    engine.ok("run", "--name", "ended", "box", "true")
+    cgroup = Path(f"/sys/fs/cgroup/freezer/unionfs-{engine.container('ended')['id']}")
+    if not cgroup.parent.is_dir():
+        cgroup = Path(f"/sys/fs/cgroup/unionfs-{engine.container('ended')['id']}")
+    cgroup.mkdir()
+    engine.ok("rm", "ended")
+    assert not cgroup.exists()

@@ -18,6 +18,7 @@ from unionfs.containers.process import merged_environment, process_config
 from unionfs.containers.runtime import find_runtime
 from unionfs.containers.status import NAME, Status, read_status, write_status
 from unionfs.containers.users import User, find_user
+from unionfs.containers.volumes import ReadyMounts
 from unionfs.store.errors import CorruptError, StoreError
 
 ROOT = User(0, 0, (0,), "/root")
@@ -186,6 +187,7 @@ def test_a_container_has_a_network_namespace_only_without_network(network: str) 
         network="none" if network == "none" else "host",
         read_only=True,
         host_files={"/etc/hosts": Path("/hosts")},
+        ready=ReadyMounts((), None),
     )
     assert ({"type": "network"} in config["linux"]["namespaces"]) == (network == "none")
     assert config["root"] == {"path": "rootfs", "readonly": True}

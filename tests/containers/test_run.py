@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.containers.engine import TIMEOUT, Engine, wait_until
+from tests.containers.engine import Engine
+from tests.programs import TIMEOUT, wait_until
 
 
 def test_output_and_errors_come_apart(engine: Engine) -> None:

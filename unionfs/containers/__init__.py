@@ -10,7 +10,12 @@ Layout, from the bottom up:
 ``container``       the records of containers.
 ``process``, ``mounts``, ``bundle``   the runtime's ``config.json``, after docker's defaults.
 ``host_files``      /etc/hosts and the like.
+``rootless``        what is different without the rights of root of the machine.
 ``runtime``         runc and crun.
+``cgroups``         what a runtime may leave of its cgroups.
+``mount_specs/``    the grammars of -v, --mount, --tmpfs and --volumes-from.
+``propagation``, ``relabel``, ``volumes``   what is mounted in a container, made ready and undone.
+``signal_pause``    stopping a container without a freezer cgroup.
 ``container_log``   what a container has written, in lines of JSON.
 ``frames``          how the monitor and the command in the foreground talk.
 ``subreaper``       who is left of a container.

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from unionfs.store.unfinished import unfinished_file
+
 
 def write_archive(pieces: Iterable[bytes], output: Path | None) -> None:
     """Write ``pieces`` to the file ``output``, which appears when it is complete; None: to standard output, as to anything that
@@ -33,11 +35,5 @@ def _write(pieces: Iterable[bytes], fd: int) -> None:
 
 
 def _replace(pieces: Iterable[bytes], output: Path) -> None:
-    new = output.with_name(f".{output.name}.{os.getpid()}")
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    try:
-        _write(pieces, fd)
-        new.rename(output)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise
+    with unfinished_file(output, replace=True) as fd:
+        _write(pieces, os.dup(fd))

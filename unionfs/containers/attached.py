@@ -197,7 +197,10 @@ def raw_terminal() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals(numbers: tuple[signal.Signals, ...]) -> Iterator[int]:
-    """A descriptor that gives the numbers of these signals as they come, but for those that whoever started us has ignored."""
+    """A descriptor that gives the numbers of these signals as they come, but for those that whoever started us has ignored.
+
+    After a good end SIGINT stays ignored: a ctrl-C too many would only take the container's exit status from this process.
+    """
     receiver, sender = os.pipe()
     os.set_blocking(sender, False)
     wanted = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
@@ -205,6 +208,8 @@ def _signals(numbers: tuple[signal.Signals, ...]) -> Iterator[int]:
     old = {number: signal.signal(number, lambda _number, _frame: None) for number in wanted}
     try:
         yield receiver
+        if signal.SIGINT in old:
+            old[signal.SIGINT] = signal.SIG_IGN
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from unionfs.containers.config_changes import apply_changes
-from unionfs.containers.container import Container
 from unionfs.containers.lifecycle import opened
 from unionfs.containers.options import RunOptions
+from unionfs.containers.pausing import quiet
 from unionfs.containers.process import merged_environment
-from unionfs.containers.recovery import alone_with, mark_paused, recover, unmark_paused
-from unionfs.containers.runtime import find_runtime
-from unionfs.linux.syncfs import syncfs
-from unionfs.store.errors import StoreError
+from unionfs.containers.recovery import recover
 from unionfs.store.image_config import ImageConfig, new_config
 from unionfs.store.images import Image
 from unionfs.store.leases import adding
@@ -40,7 +36,8 @@ def commit(
 
     Raises:
         NotFoundError: there is no such container.
-        StoreError: its storage driver keeps no changes apart; an instruction is malformed.
+        InUseError: another command is at work on it.
+        StoreError: an instruction is malformed, the disk is full; nothing is kept then, and the container goes on.
     """
     with opened(root) as (store, containers):
         recover(store, containers)
@@ -48,15 +45,12 @@ def commit(
         image = store.images.find(container.image)
         base = image.config
         config = apply_changes(_config_of(base, container.options), changes)
-        upper = store.snapshots.changes_dir(container.snapshot)
-        if upper is None:
-            raise StoreError(
-                container.name, "its storage driver keeps no changes apart", "export it, and import that as an image"
-            )
-        with adding(root), _quiet(root, container):
-            layer = store.layers.adopt(upper)
+        with adding(root):
+            with quiet(root, container):
+                diff_id = store.snapshots.keep_changes(container.snapshot)
+            layers = [*image.layers, diff_id]
             document = new_config(
-                [*image.layers, layer.diff_id],
+                layers,
                 created=float(os.environ.get("SOURCE_DATE_EPOCH", time.time())),
                 base=base,
                 config=config,
@@ -64,7 +58,7 @@ def commit(
                 comment=message,
                 author=author,
             )
-            return store.images.add(document, [*image.layers, layer.diff_id], reference)
+            return store.images.add(document, layers, reference)
 
 
 def _config_of(base: ImageConfig, options: RunOptions) -> dict[str, object]:
@@ -82,32 +76,3 @@ def _config_of(base: ImageConfig, options: RunOptions) -> dict[str, object]:
     if options.labels:
         config["Labels"] = {**base.labels, **options.labels}
     return config
-
-
-@contextlib.contextmanager
-def _quiet(root: Path, container: Container) -> Iterator[None]:
-    """Nothing changes in the container's writable layer meanwhile, and all that was changed is there."""
-    if not container.has_monitor:
-        with alone_with(root, container):
-            yield
-        return
-    runtime = find_runtime(container.options.runtime)
-    mark_paused(container)
-    try:
-        runtime.pause(container.directory, container.id)
-        try:
-            _sync(container.rootfs)
-            yield
-        finally:
-            runtime.resume(container.directory, container.id)
-    finally:
-        unmark_paused(container)
-
-
-def _sync(rootfs: Path) -> None:
-    """What the kernel holds back of what was written through the mount goes to the layer (syncfs(2))."""
-    fd = os.open(rootfs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        syncfs(fd)
-    finally:
-        os.close(fd)

@@ -10,12 +10,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from unionfs.containers.mount_specs.spec import volume_names
 from unionfs.containers.names import made_up_name
 from unionfs.containers.options import RunOptions, dump
 from unionfs.containers.status import Status, read_status
 from unionfs.mounter.processes import is_running, start_time
 from unionfs.store.database import Database
 from unionfs.store.errors import ExistsError, NotFoundError, StoreError
+from unionfs.volumes.rows import add_references
 
 DIRECTORY = "containers"
 _SELECT = "SELECT id, name, image, snapshot, options, created FROM containers"
@@ -111,10 +113,12 @@ class Containers:
         assert started is not None
         kept = dump({**options.to_json(), "monitor": os.getpid(), "monitor_started": started})
         with self._database.transaction() as connection:
+            # With the volumes, in one: none can go before it is known that this one needs it.
             connection.execute(
                 "INSERT INTO containers (id, name, image, snapshot, options, created) VALUES (?, ?, ?, ?, ?, ?)",
                 (container_id, name, image, snapshot, kept, time.time()),
             )
+            add_references(connection, volume_names(options.mounts), container_id)
 
     def _explain(self, error: sqlite3.IntegrityError, name: str, image: str, *, is_given: bool) -> None:
         with contextlib.suppress(NotFoundError):

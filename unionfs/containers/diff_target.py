@@ -7,6 +7,7 @@ from pathlib import Path
 
 from unionfs.containers.changes import Change, changes_by_origin, changes_of
 from unionfs.containers.lifecycle import opened
+from unionfs.containers.pausing import quiet
 from unionfs.linux.mountinfo import read_mountinfo
 from unionfs.mounter.errors import NotMountedError
 from unionfs.mounter.lookup import known_mount, resolve_mountpoint
@@ -27,23 +28,24 @@ def diff(root: Path, target: str) -> list[Change]:
     is_user = not may_write_trusted_xattrs()
     if "/" not in target:
         try:
-            upper, lowers = _of_container(root, target)
+            return _of_container(root, target, is_user)
         except NotFoundError:
             if not Path(target).is_dir():
                 raise
-        else:
-            return changes_of(upper, lowers, user=is_user)
     return _of_path(Path(target), is_user)
 
 
-def _of_container(root: Path, name: str) -> tuple[Path, list[Path]]:
+def _of_container(root: Path, name: str, is_user: bool) -> list[Change]:
     with opened(root) as (store, containers):
         container = containers.find(name)
         upper = store.snapshots.changes_dir(container.snapshot)
-        parent = store.snapshots.stat(container.snapshot).parent
-        if upper is None or parent is None:
-            raise StoreError(container.name, "its storage driver keeps no changes apart", "use the default driver for it")
-        return upper, [store.layers.path(diff_id) for diff_id in chain(store.database, parent)]
+        if upper is not None:
+            parent = store.snapshots.stat(container.snapshot).parent
+            lowers = [] if parent is None else chain(store.database, parent)
+            return changes_of(upper, [store.layers.path(diff_id) for diff_id in lowers], user=is_user)
+        # Whole trees are compared by path, which nobody may lead elsewhere meanwhile.
+        with quiet(root, container):
+            return [Change(*change) for change in store.snapshots.changes(container.snapshot) or ()]
 
 
 def _of_path(path: Path, is_user: bool) -> list[Change]:

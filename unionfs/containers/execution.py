@@ -17,6 +17,7 @@ from unionfs.containers.lifecycle import opened
 from unionfs.containers.options import dump, wrong_usage
 from unionfs.containers.process import merged_environment, process_config
 from unionfs.containers.recovery import recover
+from unionfs.containers.rootless import fit_user
 from unionfs.containers.runtime import find_runtime, messages_in
 from unionfs.containers.users import find_user
 from unionfs.store.errors import StoreError
@@ -86,7 +87,7 @@ def _process(
     if user is None:
         variables = merged_environment(inherited, environment, ours=os.environ)
         return {**first, "args": list(command), "env": variables, "cwd": where, "terminal": terminal}
-    found = find_user(container.rootfs, user)
+    found = fit_user(find_user(container.rootfs, user))
     kept = [word for word in inherited if not word.startswith("HOME=")]
     variables = merged_environment(kept, environment, ours=os.environ, defaults={"HOME": found.home})
     return process_config(command, environment=variables, working_dir=where, user=found, terminal=terminal)

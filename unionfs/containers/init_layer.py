@@ -17,11 +17,12 @@ from unionfs.containers.mounts import DIRECTORIES
 from unionfs.containers.recovery import mounted_aside
 from unionfs.store.errors import ExistsError, InUseError, NotFoundError
 from unionfs.store.images import Image
+from unionfs.store.leases import adding
 from unionfs.store.store import Store
 
 _TRIES = 5
 _KEPT_FOR_CHILDREN = "unionfs.image"
-"""The label of what `Snapshotter.collect` removes when nothing stands on it."""
+"""The label of what `Snapshotter.collect` removes when nothing stands on it and its image is gone."""
 
 _ON_ROOT = ("/proc", "/dev", "/sys", "/etc")
 
@@ -49,15 +50,16 @@ def ensure_init_layer(store: Store, image: Image) -> str:
 
 def _make(store: Store, top: str, name: str) -> None:
     key = f"{name}-{secrets.token_hex(8)}"
-    store.snapshots.prepare(key, top, labels={_KEPT_FOR_CHILDREN: "init"})
-    try:
-        with mounted_aside(store, key) as place:
-            _make_places(place)
-        store.snapshots.commit(name, key)
-    except BaseException:
-        with contextlib.suppress(NotFoundError):
-            store.snapshots.remove(key)
-        raise
+    with adding(store.root):  # or `gc` would take it for what a killed process has left
+        store.snapshots.prepare(key, top, labels={_KEPT_FOR_CHILDREN: "init"})
+        try:
+            with mounted_aside(store, key) as place:
+                _make_places(place)
+            store.snapshots.commit(name, key)
+        except BaseException:
+            with contextlib.suppress(NotFoundError):
+                store.snapshots.remove(key)
+            raise
 
 
 def _make_places(rootfs: Path) -> None:

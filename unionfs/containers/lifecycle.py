@@ -15,7 +15,7 @@ from unionfs.containers.container import Container, Containers
 from unionfs.containers.monitor import DEFAULT_SIZE, start_monitor
 from unionfs.containers.names import check_name
 from unionfs.containers.options import RunOptions, parse_signal, wrong_usage
-from unionfs.containers.recovery import alone_with, recover
+from unionfs.containers.recovery import alone_with, recover, resume_forgotten
 from unionfs.mounter.processes import is_running, wait_for_end
 from unionfs.store.errors import InUseError, StoreError
 from unionfs.store.store import Store, open_store
@@ -34,6 +34,14 @@ def opened(root: Path) -> Iterator[tuple[Store, Containers]]:
         yield store, Containers(root, store.database)
     finally:
         store.close()
+
+
+@contextlib.contextmanager
+def _found(root: Path, name: str) -> Iterator[tuple[Store, Container]]:
+    """A container, after those are cleaned up whose monitors were killed, and its store."""
+    with opened(root) as (store, containers):
+        recover(store, containers)
+        yield store, containers.find(name)
 
 
 def run_detached(root: Path, options: RunOptions) -> str:
@@ -70,7 +78,9 @@ def _check(root: Path, options: RunOptions) -> None:
         check_name(options.name)
     if os.geteuid() != 0:
         raise StoreError(
-            "run", "needs root: it makes namespaces, cgroups and mounts", "run it as root (sudo), or with podman as a user"
+            "run",
+            "needs root, of the machine or of a user namespace: it makes namespaces and mounts",
+            "use the command, which sees to that (unionfs run)",
         )
     # A name that is taken by a container whose monitor was killed, with --rm, is free again.
     with opened(root) as (store, containers):
@@ -88,9 +98,7 @@ def stop(root: Path, name: str, timeout: float) -> str:
         NotFoundError: there is none.
         StoreError: it does not end.
     """
-    with opened(root) as (store, containers):
-        recover(store, containers)
-        container = containers.find(name)
+    with _found(root, name) as (store, container):
         config = store.images.find(container.image).config
     number = parse_signal(container.options.stop_signal or config.stop_signal or "SIGTERM")
     _wait_until_begun(container)
@@ -107,9 +115,8 @@ def kill(root: Path, name: str, number: signal.Signals) -> str:
         NotFoundError: there is none.
         StoreError: it does not run.
     """
-    with opened(root) as (store, containers):
-        recover(store, containers)
-        container = containers.find(name)
+    with _found(root, name) as (_, container):
+        pass
     if not _send(container, number):
         raise StoreError(container.name, "it does not run", "unionfs ps lists what runs")
     return container.name
@@ -161,8 +168,9 @@ def _wait_until_undone(container: Container) -> None:
 # -- removing -----------------------------------------------------------------------------------------------------------------
 
 
-def remove(root: Path, name: str, *, force: bool) -> str:
-    """Remove a container with its writable layer; with ``force`` one that runs, too.  Its name.
+def remove(root: Path, name: str, *, force: bool, with_volumes: bool = False) -> str:
+    """Remove a container with its writable layer; with ``force`` one that runs, too; ``with_volumes``: and its anonymous volumes.
+    Its name.
 
     Raises:
         NotFoundError: there is none.
@@ -174,10 +182,11 @@ def remove(root: Path, name: str, *, force: bool) -> str:
             if not force:
                 raise InUseError(container.name, "the container runs", "stop it first (unionfs stop), or remove it with --force")
             _wait_until_begun(container)
+            resume_forgotten(root, container)  # what is frozen does not even die
             _send(container, signal.SIGKILL)
             _wait_until_undone(container)
         recover(store, containers)
         if any(found.id == container.id for found in containers.all()):
             with alone_with(root, container):
-                teardown.remove(store, containers, container)
+                teardown.remove(store, containers, container, with_volumes=with_volumes)
     return container.name

@@ -28,22 +28,28 @@ from unionfs.containers.container_log import LogWriter
 from unionfs.containers.frames import Kind
 from unionfs.containers.host_files import write_host_files
 from unionfs.containers.init_layer import ensure_init_layer
+from unionfs.containers.mount_specs.inherit import inherited, parse_inherited
+from unionfs.containers.mount_specs.plan import merged_mounts
+from unionfs.containers.mount_specs.spec import MountSpec
 from unionfs.containers.names import new_id
 from unionfs.containers.options import RunOptions, dump, parse_signal
 from unionfs.containers.process import arguments_of, default_environment, merged_environment, process_config
 from unionfs.containers.recovery import container_labels, snapshot_key
 from unionfs.containers.relay import Relay, Streams, set_size
+from unionfs.containers.rootless import fit_to_user_namespace, fit_user
 from unionfs.containers.runtime import FAILED, Runtime, RuntimeFailedError, find_runtime
 from unionfs.containers.status import Status, write_status
 from unionfs.containers.stdio import Pipes, console_socket, receive_terminal
 from unionfs.containers.subreaper import become_subreaper, end_children, exit_code_of
 from unionfs.containers.users import find_user
+from unionfs.containers.volumes import ReadyMounts, ensure_volumes, make_ready, remove_unused
 from unionfs.mounter.errors import MounterError, from_os_error
 from unionfs.mounter.log import default_log, log_to_file
 from unionfs.mounter.process_setup import detach_from_terminal
 from unionfs.mounter.processes import start_time
 from unionfs.store.image_config import ImageConfig
 from unionfs.store.store import Store, open_store
+from unionfs.volumes import open_volumes
 
 _log = logging.getLogger("unionfs.containers")
 
@@ -130,14 +136,26 @@ class Monitor:
         # Before anything is made: most mistakes show here.
         arguments_of(config, self._options.entrypoint, self._options.command, self._options.image)
         parse_signal(self._stop_signal_of(config))
+        mounts = self._merged_mounts(containers, config)
         parent = ensure_init_layer(store, image)
-        store.snapshots.prepare(key, parent, size_limit=self._options.size, labels=container_labels(self._id))
-        try:
+        with contextlib.ExitStack() as undoing:
+            store.snapshots.prepare(key, parent, size_limit=self._options.size, labels=container_labels(self._id))
+            undoing.callback(store.snapshots.remove, key)
+            volumes = open_volumes(store)
+            named, anonymous = ensure_volumes(volumes, mounts)
+            undoing.callback(remove_unused, volumes, anonymous)
+            self._options = dataclasses.replace(self._options, mounts=named)
             self._container = containers.add(self._id, image.id, key, self._options)
-        except BaseException:
-            store.snapshots.remove(key)
-            raise
+            undoing.pop_all()
         return config
+
+    def _merged_mounts(self, containers: Containers, config: ImageConfig) -> tuple[MountSpec, ...]:
+        """All mounts that it is to have: asked for, inherited, declared by the image."""
+        taken: list[MountSpec] = []
+        for text in self._options.volumes_from:
+            name, mode = parse_inherited(text)
+            taken += inherited(containers.find(name).options.mounts, mode)
+        return merged_mounts(self._options.mounts, taken, config.volumes)
 
     def _stop_signal_of(self, config: ImageConfig) -> str:
         return self._options.stop_signal or config.stop_signal or "SIGTERM"
@@ -157,7 +175,7 @@ class Monitor:
             teardown.undo(store, container, runtime)
             end_children()
             if container.options.removes:
-                teardown.remove(store, containers, container)
+                teardown.remove(store, containers, container, with_volumes=True)
             elif failure is not None and container.directory.exists():
                 teardown.note_end(container, exit_code, failure)
 
@@ -166,7 +184,8 @@ class Monitor:
         container.directory.mkdir(mode=0o700)
         container.rootfs.mkdir(mode=0o755)
         store.snapshots.mount(container.snapshot, container.rootfs)
-        self._write_bundle(container, image)
+        ready = make_ready(open_volumes(store), container.options.mounts, container.id, container.directory, container.rootfs)
+        self._write_bundle(container, image, ready)
         log = LogWriter(container.directory)
         try:
             pid, streams = self._create(container, runtime)
@@ -174,10 +193,10 @@ class Monitor:
         finally:
             log.close()
 
-    def _write_bundle(self, container: Container, image: ImageConfig) -> None:
+    def _write_bundle(self, container: Container, image: ImageConfig, ready: ReadyMounts) -> None:
         options = self._options
         hostname = options.hostname or (os.uname().nodename if options.network == "host" else container.id[:12])
-        user = find_user(container.rootfs, options.user if options.user is not None else image.user)
+        user = fit_user(find_user(container.rootfs, options.user if options.user is not None else image.user))
         process = process_config(
             arguments_of(image, options.entrypoint, options.command, options.image),
             environment=merged_environment(
@@ -197,8 +216,9 @@ class Monitor:
             network=options.network,
             read_only=options.read_only,
             host_files=write_host_files(container.directory, hostname, options.network),
+            ready=ready,
         )
-        (container.directory / CONFIG).write_text(dump(config))
+        (container.directory / CONFIG).write_text(dump(fit_to_user_namespace(config, options.network)))
 
     # -- running it -----------------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from unionfs.containers.mount_specs.spec import MountSpec
 from unionfs.store.errors import StoreError
 
 Network = Literal["host", "none"]
@@ -23,7 +24,8 @@ class RunOptions:
     """One container that somebody wants.  What is None comes from the image.
 
     ``command`` are the words after the image; ``environment`` are ``NAME=VALUE``; ``size`` is the limit of the writable layer in
-    bytes; ``user`` is ``USER[:GROUP]``, names or numbers.
+    bytes; ``user`` is ``USER[:GROUP]``, names or numbers.  ``mounts`` are those asked for, of a container that is there all that
+    it has; ``volumes_from`` are ``CONTAINER[:MODE]``.
     """
 
     image: str
@@ -44,16 +46,19 @@ class RunOptions:
     size: int | None = None
     stop_signal: str | None = None
     runtime: str | None = None
+    mounts: tuple[MountSpec, ...] = ()
+    volumes_from: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As it is kept in the database."""
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "mounts": [mount.to_json() for mount in self.mounts]}
 
     @classmethod
     def from_json(cls, text: dict[str, Any]) -> RunOptions:
         """The other way round."""
-        known = {**text, "command": tuple(text["command"]), "environment": tuple(text["environment"])}
-        return cls(**known)
+        words = {name: tuple(text.get(name, ())) for name in ("command", "environment", "volumes_from")}
+        mounts = tuple(MountSpec.from_json(mount) for mount in text.get("mounts", ()))
+        return cls(**{**text, **words, "mounts": mounts})
 
 
 def wrong_usage(thing: str, problem: str, remedy: str) -> StoreError:

@@ -13,13 +13,18 @@ from pathlib import Path
 
 from unionfs.containers import teardown
 from unionfs.containers.container import DIRECTORY, Container, Containers
-from unionfs.containers.runtime import find_runtime
+from unionfs.containers.runtime import Runtime, find_runtime
+from unionfs.containers.signal_pause import let_go_on
 from unionfs.containers.status import read_status
+from unionfs.containers.volumes import is_gone
 from unionfs.linux.mountinfo import read_mountinfo
+from unionfs.mounter.errors import MounterError
 from unionfs.mounter.processes import is_running, start_time, wait_for_end
-from unionfs.store.errors import InUseError, StoreError
+from unionfs.store.errors import InUseError, NotFoundError, StoreError
 from unionfs.store.leases import collecting
 from unionfs.store.store import Store
+from unionfs.volumes import open_volumes
+from unionfs.volumes.upkeep import recover as recover_volumes
 
 _CONTAINER = "unionfs.container"
 _MAKER = "unionfs.maker"
@@ -55,13 +60,14 @@ def recover(store: Store, containers: Containers) -> list[Container]:
     ended = []
     for container in containers.all():
         if container.has_monitor:
-            _resume_forgotten(container)
+            resume_forgotten(store.root, container)
         elif _needs_cleaning(container):
             with locked(store.root, container) as is_mine:
                 if is_mine:
                     _clean(store, containers, container)
                     ended.append(container)
     _remove_orphans(store, containers)
+    recover_volumes(open_volumes(store), is_gone(containers))
     return ended
 
 
@@ -80,17 +86,39 @@ def unmark_paused(container: Container) -> None:
         (container.directory / _PAUSED).unlink()
 
 
-def _resume_forgotten(container: Container) -> None:
-    """Let a container go on that a killed `commit` has paused: nothing would ever end it, a signal least of all."""
+def resume_forgotten(root: Path, container: Container) -> None:
+    """Let a container go on whose pause has nobody any more who would end it: nothing else ever would, a signal least of all.
+
+    Raises:
+        RuntimeFailedError: the runtime refused.
+    """
+    if not _is_pause_forgotten(container):
+        return
+    with locked(root, container) as is_mine:
+        # Somebody else may have been quicker.
+        if is_mine and _is_pause_forgotten(container):
+            end_pause(container, find_runtime(container.options.runtime))
+
+
+def end_pause(container: Container, runtime: Runtime) -> None:
+    """Let a container go on that may be paused, or may be gone.
+
+    Raises:
+        RuntimeFailedError: the runtime refused; the note stays, for the next one who tries.
+    """
+    if container.directory.exists():
+        if runtime.is_paused(container.directory, container.id):
+            runtime.resume(container.directory, container.id)
+        let_go_on(container)
+        unmark_paused(container)
+
+
+def _is_pause_forgotten(container: Container) -> bool:
     try:
         maker = (container.directory / _PAUSED).read_text()
     except FileNotFoundError:
-        return
-    if not _is_made_now(maker):
-        runtime = find_runtime(container.options.runtime)
-        if runtime.is_paused(container.directory, container.id):
-            runtime.resume(container.directory, container.id)
-        unmark_paused(container)
+        return False
+    return not _is_made_now(maker)
 
 
 def _needs_cleaning(container: Container) -> bool:
@@ -105,7 +133,7 @@ def _clean(store: Store, containers: Containers, container: Container) -> None:
     _kill(container)
     teardown.undo(store, container, find_runtime(container.options.runtime))
     if container.options.removes:
-        teardown.remove(store, containers, container)
+        teardown.remove(store, containers, container, with_volumes=True)
         return
     container.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     teardown.note_end(container, KILLED, "its monitor was killed")
@@ -141,8 +169,10 @@ def _remove_orphans(store: Store, containers: Containers) -> None:
         for info in list(store.snapshots.walk()):
             container_id = info.labels.get(_CONTAINER)
             if container_id and container_id not in known and not _is_made_now(info.labels.get(_MAKER, "")):
-                store.snapshots.unmount(info.name)
-                store.snapshots.remove(info.name)
+                # Whoever removes the container may be quicker.
+                with contextlib.suppress(NotFoundError):
+                    store.snapshots.unmount(info.name)
+                    store.snapshots.remove(info.name)
         for directory in _directories(store.root):
             if directory.name not in known and not teardown.is_mounted(directory / "rootfs"):
                 teardown.remove_files(store.root, directory)
@@ -168,7 +198,15 @@ def _unmount_forgotten(store: Store) -> None:
     for mount in read_mountinfo():
         place = mount.mount_point
         if place.parent == staging and "-mount-" in place.name and not _is_made_now(" ".join(place.name.split("-")[:2])):
-            store.snapshots.unmount(place)
+            _unmount(store, place)
+
+
+def _unmount(store: Store, place: Path) -> None:
+    try:
+        store.snapshots.unmount(place)
+    except MounterError:
+        if teardown.is_mounted(place):  # or somebody else was quicker
+            raise
 
 
 def _is_made_now(maker: str) -> bool:

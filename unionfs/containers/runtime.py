@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unionfs.linux.mount import MNT_DETACH, umount
+from unionfs.linux.capabilities import in_initial_user_namespace
+from unionfs.linux.mount import MNT_DETACH, MS_RDONLY, mount, umount
 from unionfs.linux.mountinfo import read_mountinfo
 from unionfs.linux.namespaces import enter_private_mount_namespace
 from unionfs.store.errors import StoreError
@@ -56,14 +57,18 @@ class Runtime:
         """To be called in the process that is to execute it.
 
         crun refuses a machine where cgroup v1 and v2 are both mounted, whatever its config says; it is content where it does not
-        see v2: in a mount namespace of its own.
+        see v2: in a mount namespace of its own.  Root of a user namespace cannot unmount it (mount_namespaces(7), "locked"), but
+        cover it.
 
         Raises:
             OSError: no right to.
         """
         if self.name == "crun" and _is_hybrid():
             enter_private_mount_namespace()
-            umount(os.fsencode(_UNIFIED), MNT_DETACH)
+            if in_initial_user_namespace():
+                umount(os.fsencode(_UNIFIED), MNT_DETACH)
+            else:
+                mount(b"none", os.fsencode(_UNIFIED), b"tmpfs", MS_RDONLY, b"")
 
     def create(
         self,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
 
+from unionfs.containers import volumes
+from unionfs.containers.cgroups import remove_cgroups
 from unionfs.containers.container import Container, Containers
 from unionfs.containers.runtime import Runtime
 from unionfs.containers.status import Status, read_status, write_status
@@ -17,7 +18,9 @@ from unionfs.linux.mount import MNT_DETACH, UMOUNT_NOFOLLOW, umount
 from unionfs.linux.mountinfo import read_mountinfo
 from unionfs.mounter.errors import MounterError
 from unionfs.store.errors import InUseError, NotFoundError
+from unionfs.store.staging import discard
 from unionfs.store.store import Store
+from unionfs.volumes import open_volumes
 
 _log = logging.getLogger("unionfs.containers")
 
@@ -35,7 +38,12 @@ def undo(store: Store, container: Container, runtime: Runtime) -> None:
     """
     if container.directory.exists():
         runtime.delete(container.directory, container.id)
+    remove_cgroups(container.id)
     unmount(store, container)
+    try:
+        volumes.undo(open_volumes(store), container.id, container.directory)
+    except MounterError as error:
+        _log.warning("%s; it is tried again", error)
 
 
 def unmount(store: Store, container: Container) -> None:
@@ -63,26 +71,30 @@ def note_end(container: Container, exit_code: int, error: str | None = None) -> 
     return after
 
 
-def remove(store: Store, containers: Containers, container: Container) -> None:
-    """Remove its record, its writable layer and its files, of a container that has ended and is not mounted.
+def remove(store: Store, containers: Containers, container: Container, *, with_volumes: bool) -> None:
+    """Remove the record, the writable layer and the files of a container that has ended and is not mounted; ``with_volumes``: and
+    its anonymous volumes, unless others use them.
 
     Raises:
         InUseError: it is mounted.
     """
     if is_mounted(container.rootfs):
         raise InUseError(container.name, "its root filesystem is mounted", f"unmount {container.rootfs}")
+    manager = open_volumes(store)
+    anonymous = [volume.name for volume in manager.named_by(container.id) if volume.anonymous]
     containers.forget(container)
+    if with_volumes:
+        volumes.remove_unused(manager, anonymous)
     with contextlib.suppress(NotFoundError):
         store.snapshots.remove(container.snapshot)
     remove_files(store.root, container.directory)
 
 
 def remove_files(root: Path, directory: Path) -> None:
-    """Remove the files of a container: out of sight first, as a whole."""
-    trash = root / "staging" / f"{os.getpid()}-{directory.name}"
-    trash.parent.mkdir(mode=0o700, exist_ok=True)
-    try:
-        directory.rename(trash)
-    except FileNotFoundError:
-        return
-    shutil.rmtree(trash)
+    """Remove the files of a container: out of sight first, as a whole.  They may be gone already.
+
+    Raises:
+        OSError: something cannot be removed; it is collected later.
+    """
+    volumes.unmount_below(directory)
+    discard(root, directory)
