@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False), default=".")
 def doctor(root: Path | None, as_json: bool, directory: Path) -> int:
-    """Probe what this machine can do for a union, and whether the volumes of the store are in order.
+    """Probe what this machine can do, and what is out of order.
 
+    What it can do for a union is probed, and the volumes of the store are looked at, if there is one.
     DIRECTORY (by default the current one) is where the upper would be; its filesystem is probed too.  Each probe that fails
     comes with its remedy, and the exit status is 1 then.
 

@@ -26,7 +26,7 @@ _NAMES = click.argument("names", metavar="VOLUME...", nargs=-1, required=True)
 
 @click.group(no_args_is_help=True)
 def volume() -> None:
-    """Make, show and remove volumes: directories that containers share and that outlive them.
+    """Make, show and remove volumes, which outlive containers.
 
     \b
     Example:

@@ -22,8 +22,13 @@ ALLOWED: dict[str, set[str]] = {
     "mounter": {"filesystem", "linux", "overlay", "fuse"},
     "bench": {"linux"},
     "store": {"linux", "mounter"},
-    "containers": {"linux", "mounter", "store"},
-    "cli": {"filesystem", "linux", "overlay", "fuse", "check", "mounter", "bench", "store", "containers"},
+    "rootless": {"linux", "mounter"},
+    "volumes": {"linux", "mounter", "store"},
+    "containers": {"linux", "mounter", "store", "volumes"},
+    "adapters": {"linux", "mounter", "store", "volumes"},
+    "cli": {
+        "filesystem", "linux", "overlay", "fuse", "check", "mounter", "bench", "store", "rootless", "volumes", "containers", "adapters"
+    },  # fmt: skip
 }
 """The parts of unionfs, and which others each may import besides the package itself (``__init__``, for its version)."""
 

@@ -14,7 +14,12 @@ General layout, from the bottom up; ``tests/test_layout.py`` fails on an import 
 ``bench/``      the benchmark: compares unions that are mounted by running their programs, ours too.  Imports ``linux``.
 ``store/``      layers, images and snapshots on disk, content-addressed, metadata in SQLite.  Imports ``linux`` and
                 ``mounter``: it asks that for a mount, and knows nothing of how a union works.
-``containers/`` bundles for runc or crun out of an image and a snapshot, and the life of a container.  Imports ``linux``,
-                ``mounter`` and ``store``.
+``rootless/``   being root of a user namespace: made, or joined, by the commands of a user.  Imports ``linux`` and ``mounter``.
+``volumes/``    directories that outlive containers: their drivers, and who uses them.  Imports ``linux``, ``mounter`` and
+                ``store``; knows users of volumes by a word, and nothing of containers.
+``containers/`` bundles for runc or crun out of an image, a snapshot, mounts and volumes, and the life of a container.  Imports
+                ``linux``, ``mounter``, ``store`` and ``volumes``.
+``adapters/``   one folder for each foreign interface that we serve (docker's volume plugins).  Imports ``linux``, ``mounter``,
+                ``store`` and ``volumes``.
 ``cli/``        (top-level folder, installed as ``unionfs.cli``) click commands.  Imports everything above; imported by nothing.
 """

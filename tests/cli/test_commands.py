@@ -29,7 +29,7 @@ def run(*arguments: str, program: click.Command = unionfs) -> Result:
 
 def test_the_commands_are_those_of_the_documentation() -> None:
     of_mounts = "mount umount ls status metrics explain layers refresh snapshot check"
-    of_the_store = "image layer run ps exec logs stop kill rm diff commit export gc"
+    of_the_store = "image layer volume plugin run ps exec logs stop kill rm diff commit export gc"
     assert " ".join(COMMANDS) == f"{of_mounts} {of_the_store} doctor bench completion"
 
 
@@ -169,7 +169,7 @@ def test_doctor_shows_the_remedy_of_a_failed_probe_and_fails(monkeypatch: pytest
     good = Probe("good", lambda: Finding(True, "works"))
     bad = Probe("bad", lambda: Finding(False, "does not", "do something"))
     monkeypatch.setattr(probes, "probes", lambda _directory: [good, bad])
-    result = run("doctor")
+    result = run("doctor", "--root", "/nowhere")
     assert result.exit_code == 1
     assert result.stdout == "ok      good: works\nFAILED  bad: does not\n        do something\n"
 

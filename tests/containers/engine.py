@@ -31,6 +31,7 @@ class Engine:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._cgroups_before = _cgroups()
         self.environment = {**os.environ, "UNIONFS_ROOT": str(root), "UNIONFS_RUNTIME_DIR": str(root.with_name("run"))}
 
     # -- images -------------------------------------------------------------------------------------------------------------
@@ -97,7 +98,7 @@ class Engine:
                 found += [f"{directory}/{name}" for name in os.listdir(self.root / directory)]
         found += [f"process {line}" for line in self.processes()]
         # Empty ones: those of another run of the tests are in use.
-        return found + [str(path) for path in Path("/sys/fs/cgroup").glob("*/unionfs-*") if _is_unused(path)]
+        return found + [str(path) for path in sorted(_cgroups() - self._cgroups_before) if _is_unused(path)]
 
     def processes(self) -> list[str]:
         """The processes, by their command lines, that have the store in their environment: all that we start, containers not."""
@@ -113,6 +114,10 @@ class Engine:
         """Remove the containers of a test that failed half-way."""
         for each in self.containers():
             self.run("rm", "-f", each["id"])
+
+
+def _cgroups() -> set[Path]:
+    return set(Path("/sys/fs/cgroup").glob("*/unionfs-*"))
 
 
 def _is_unused(cgroup: Path) -> bool:

@@ -148,14 +148,19 @@ def test_what_is_mounted_in_staging_is_not_emptied(store: Store, tmp_path: Path)
 
 def test_process_that_is_forked_meanwhile_holds_nothing(store: Store) -> None:
     read, write = os.pipe()
+    told, tell = os.pipe()
 
     def wait_for_the_end() -> None:
         os.close(write)
+        os.write(tell, b"begun")
         os.read(read, 1)
 
     with staged(store.root) as held:
         pid = in_child(wait_for_the_end)
+        os.read(told, 1)  # it closes what it holds of ours when it begins to run
         left = held.rename(store.staging / "1-0-dead")
+    os.close(told)
+    os.close(tell)
     os.close(read)
     try:
         assert gc(store).is_complete

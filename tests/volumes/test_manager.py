@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.volumes.conftest import record_container
+from unionfs.linux.mount import MS_BIND, mount, umount
 from unionfs.mounter.processes import start_time
 from unionfs.store.errors import CorruptError, ExistsError, InUseError, NotFoundError, StoreError
 from unionfs.store.store import Store
@@ -309,6 +310,29 @@ def test_collect_removes_directories_that_no_volume_has(volumes: VolumeManager) 
     left.mkdir(parents=True)
     assert volumes.collect() == ["left"]
     assert os.listdir(volumes.root / "volumes") == ["data"]
+
+
+def test_what_somebody_has_mounted_in_a_volume_is_not_emptied_with_it(volumes: VolumeManager, tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs/file").touch()
+    volumes.create("data")
+    place = volumes.directory("data") / "_data/mnt"
+    place.mkdir()
+    mount(os.fsencode(tmp_path / "theirs"), os.fsencode(place), b"", MS_BIND, b"")
+    with pytest.raises(InUseError, match=r"something is mounted in the volume, on .*/mnt"):
+        volumes.remove("data")
+    umount(os.fsencode(place), 0)
+    volumes.remove("data")
+    assert (tmp_path / "theirs/file").exists()
+
+
+def test_left_over_directory_with_a_mount_stays(volumes: VolumeManager) -> None:
+    place = volumes.root / "volumes/left/_data"
+    place.mkdir(parents=True)
+    mount(b"tmpfs", os.fsencode(place), b"tmpfs", 0, b"")
+    assert volumes.collect() == []
+    umount(os.fsencode(place), 0)
+    assert volumes.collect() == ["left"]
 
 
 def test_restart_knows_everything(store: Store, volumes: VolumeManager) -> None:

@@ -80,6 +80,7 @@ def remove(store: Store, containers: Containers, container: Container, *, with_v
     """
     if is_mounted(container.rootfs):
         raise InUseError(container.name, "its root filesystem is mounted", f"unmount {container.rootfs}")
+    remove_cgroups(container.id)
     manager = open_volumes(store)
     anonymous = [volume.name for volume in manager.named_by(container.id) if volume.anonymous]
     containers.forget(container)

@@ -24,7 +24,7 @@ from unionfs.store.database import Database
 from unionfs.store.errors import ExistsError, InUseError, StoreError
 from unionfs.store.leases import adding
 from unionfs.volumes import rows
-from unionfs.volumes.drivers import VolumeDriver
+from unionfs.volumes.drivers import AwayError, VolumeDriver
 from unionfs.volumes.drivers.selection import Drivers
 from unionfs.volumes.filters import Filters
 from unionfs.volumes.names import anonymous_name, check_name, is_name
@@ -55,6 +55,10 @@ class VolumeManager:
         self._database = database
         self._drivers = drivers
         self._places = Places(root)
+
+    def impatient(self) -> VolumeManager:
+        """The same volumes, for what is tried again another time anyway: no plugin that does not answer is waited for."""
+        return VolumeManager(self.root, self._database, self._drivers.impatient())
 
     # -- asking ---------------------------------------------------------------------------------------------------------
 
@@ -263,6 +267,7 @@ class VolumeManager:
             NotFoundError: there is no such volume.
             InUseError: it is unmounted nowhere, because somebody works in it; ``user`` has it mounted no longer all the same, and
                 `recover` tries again.
+            AwayError: nothing has changed; `recover` tries again once ``user`` is gone.
         """
         self._end_use(name, user, is_gone=False)
 
@@ -284,10 +289,12 @@ class VolumeManager:
 
     def _end_each(self, driver: VolumeDriver, volume: Volume, directory: Path, user: str, times: int) -> None:
         """Unmount as often as it was mounted.  Nothing but our row tells that a plugin has a volume mounted, so here the row goes
-        last: who is killed in between leaves one whose user is gone.  Where the plugin fails it goes too, as in docker."""
+        last, and stays where the plugin is away: `recover` tries again.  What a plugin refuses to undo it would refuse again."""
         for left in range(times, 0, -1):
             try:
                 driver.unmount(volume, directory, user)
+            except AwayError:
+                raise
             except StoreError:
                 self._uncount(volume.name, user, left)
                 raise
@@ -367,6 +374,7 @@ class VolumeManager:
             driver = self._drivers.recorded(volume.driver)
             if not driver.wants_each_mount:
                 driver.unmount(volume, directory, "")
+            self._refuse_mounted(name)
             self._remove_outside(driver, volume, directory, force=force)
             self._forget(volume)
             self._drop_directory(name)
@@ -401,19 +409,40 @@ class VolumeManager:
         if users:
             raise InUseError(name, f"the volume is in use by {', '.join(users)}", "remove these first")
 
+    def _refuse_mounted(self, name: str) -> None:
+        """What somebody has mounted in a volume is not the volume's, and would be emptied with it."""
+        mounted = self._places.mounted_in(name)
+        if mounted:
+            where = ", ".join(map(str, mounted))
+            raise InUseError(name, f"something is mounted in the volume, on {where}", "unmount it first")
+
     def _release_stale(self, name: str) -> None:
+        naming = {f"container:{container_id}" for container_id in rows.naming(self._database, name)}
         for mount in self.mounts(name):
-            if mount.peer is not None and not is_running(mount.peer.pid, mount.peer.started):
-                self.release_one(name, mount.user)
+            if mount.peer is not None:
+                is_gone = not is_running(mount.peer.pid, mount.peer.started)
+            else:
+                is_gone = mount.user.startswith("container:") and mount.user not in naming
+            if is_gone:
+                self._release_by_force(name, mount.user)
+
+    def _release_by_force(self, name: str, user: str) -> None:
+        try:
+            self.impatient().release_one(name, user)
+        except AwayError as error:
+            _log.warning("%s: perhaps still mounted for %s: %s", name, user, error)
+            with self._database.transaction() as connection:
+                rows.forget_mounts(connection, name, user)
 
     def left_over(self) -> Sequence[str]:
         """Names of directories that no volume has."""
         return sorted(self._places.names() - {volume.name for volume in self.all()})
 
     def collect(self) -> Sequence[str]:
-        """Remove directories that killed processes left; their names.  The caller holds `unionfs.store.leases.collecting`."""
+        """Remove directories that killed processes left; their names.  What is mounted in one stays with it."""
         with _explained(str(self.root)):
-            return [name for name in self.left_over() if self._drop_directory(name)]
+            left = [name for name in self.left_over() if not self._places.mounted_in(name)]
+            return [name for name in left if self._drop_directory(name)]
 
     @contextlib.contextmanager
     def _locked(self, name: str) -> Iterator[tuple[Volume, Path]]:

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from unionfs.linux.mountinfo import read_mountinfo
 from unionfs.store.errors import CorruptError
 from unionfs.store.staging import flocked, staged, sync_names
 from unionfs.volumes.drivers import DATA
@@ -87,6 +88,11 @@ class Places:
         except FileNotFoundError:
             return False
         return True
+
+    def mounted_in(self, name: str) -> list[Path]:
+        """Where something is mounted in the directory of a volume."""
+        place = self.path(name)
+        return [each.mount_point for each in read_mountinfo() if each.mount_point.is_relative_to(place)]
 
     def names(self) -> set[str]:
         """Of all the directories that are there."""

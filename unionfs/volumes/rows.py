@@ -111,6 +111,11 @@ def users_of(database: Database, name: str) -> list[str]:
     return [*(f"container {user}" for (user,) in containers), *unrecorded, *(f"volume {user}" for (user,) in others)]
 
 
+def naming(database: Database, name: str) -> set[str]:
+    """IDs of the containers that name a volume."""
+    return {str(container) for (container,) in database.read("SELECT container FROM volume_references WHERE volume = ?", name)}
+
+
 def layers_of(database: Database, name: str) -> list[Digest]:
     """The layers that a volume stands on, the topmost first."""
     found = database.read("SELECT diff_id FROM volume_layers WHERE volume = ? ORDER BY position DESC", name)

@@ -26,8 +26,9 @@ def recover(volumes: VolumeManager, is_gone: IsGone) -> None:
 
     What refuses to go is logged, and tried again the next time.
     """
+    impatient = volumes.impatient()
     for user in sorted({mount.user for _, mount in volumes.all_mounts() if is_gone(mount.user)}):
-        _tried(user, functools.partial(volumes.release, user))
+        _tried(user, functools.partial(impatient.release, user))
     for volume in volumes.all():
         _tried(volume.name, functools.partial(volumes.unmount_idle, volume.name))
 

@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from unionfs.store.digest import Digest
+from unionfs.store.errors import StoreError
 from unionfs.volumes.volume import Volume
 
 DATA = "_data"
 """The directory of a volume that holds its data, or where it is mounted (docker's name)."""
+
+
+class AwayError(StoreError):
+    """Whoever has the data does not answer just now: what was to be undone is still to be undone, later."""
 
 
 class Bases(NamedTuple):
@@ -70,7 +75,11 @@ class VolumeDriver(Protocol):
         """Make the data reachable; the absolute path where it is.  Nothing is left of it if it fails."""
 
     def unmount(self, volume: Volume, directory: Path, user: str) -> None:
-        """Undo `mount`; nothing happens where it is undone already."""
+        """Undo `mount`; nothing happens where it is undone already.
+
+        Raises:
+            AwayError: it has to be called again another time.
+        """
 
     def path(self, volume: Volume, directory: Path) -> Path | None:
         """Where the data is just now; None: nowhere, it has to be mounted first."""

@@ -17,6 +17,10 @@ class Drivers:
         self._known = dict(self._ours)
         self.plugins = plugins
 
+    def impatient(self) -> Drivers:
+        """The same, but a plugin that does not answer at once is not waited for."""
+        return Drivers(list(self._ours.values()), self.plugins and self.plugins.impatient())
+
     def named(self, name: str) -> VolumeDriver:
         """The driver of that name, for a new volume.
 
