@@ -131,7 +131,7 @@ def _clean(store: Store, containers: Containers, container: Container) -> None:
     if not any(found.id == container.id for found in containers.all()):
         return  # somebody else was quicker
     _kill(container)
-    teardown.undo(store, container, find_runtime(container.options.runtime))
+    teardown.undo(store, container, find_runtime(container.options.runtime), patient=False)
     if container.options.removes:
         teardown.remove(store, containers, container, with_volumes=True)
         return

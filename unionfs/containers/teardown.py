@@ -30,8 +30,9 @@ def is_mounted(path: Path) -> bool:
     return any(mount.mount_point == path for mount in read_mountinfo())
 
 
-def undo(store: Store, container: Container, runtime: Runtime) -> None:
-    """Everything but the container's record, its files and its writable layer: processes, cgroups, mounts.
+def undo(store: Store, container: Container, runtime: Runtime, *, patient: bool = True) -> None:
+    """Everything but the container's record, its files and its writable layer: processes, cgroups, mounts.  Unless ``patient``,
+    a foreign volume plugin that does not answer is not waited for.
 
     Raises:
         StoreError: the runtime refused.
@@ -41,7 +42,8 @@ def undo(store: Store, container: Container, runtime: Runtime) -> None:
     remove_cgroups(container.id)
     unmount(store, container)
     try:
-        volumes.undo(open_volumes(store), container.id, container.directory)
+        manager = open_volumes(store)
+        volumes.undo(manager if patient else manager.impatient(), container.id, container.directory)
     except MounterError as error:
         _log.warning("%s; it is tried again", error)
 
