@@ -233,8 +233,9 @@ def prune(root: Path | None, named_too: bool, force: bool, filters: tuple[str, .
 @click.argument("name", metavar="VOLUME")
 @click.argument("users", metavar="[USER...]", nargs=-1)
 def release(root: Path | None, name: str, users: tuple[str, ...]) -> None:
-    """Forget that foreign engines have VOLUME mounted: each USER, or all whose process has ended.
+    """Forget that foreign engines have VOLUME mounted: each USER, or all that have ended.
 
+    Those have ended whose process has, if nobody has the volume's data mounted.
     An engine that was killed never says that it needs a volume no longer.  "unionfs volume inspect" shows the users.
 
     \b
@@ -242,13 +243,13 @@ def release(root: Path | None, name: str, users: tuple[str, ...]) -> None:
       unionfs volume release data plugin:3f1c
     """
     from unionfs.store.errors import NotFoundError
-    from unionfs.volumes.upkeep import is_stale
+    from unionfs.volumes.stale import stale_mounts
 
     with _opened(root) as volumes:
         mounts = {each.user: each for each in volumes.mounts(volumes.get(name).name) if each.user.startswith("plugin:")}
         for user in users:
             if user not in mounts:
                 raise NotFoundError(user, f"has {name} not mounted", "unionfs volume inspect shows the users")
-        for user in users or [user for user, mount in mounts.items() if is_stale(mount)]:
+        for user in users or [mount.user for mount in stale_mounts(volumes, name)]:
             volumes.release_one(name, user)
             click.echo(user)

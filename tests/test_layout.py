@@ -26,9 +26,8 @@ ALLOWED: dict[str, set[str]] = {
     "volumes": {"linux", "mounter", "store"},
     "containers": {"linux", "mounter", "store", "volumes"},
     "adapters": {"linux", "mounter", "store", "volumes"},
-    "cli": {
-        "filesystem", "linux", "overlay", "fuse", "check", "mounter", "bench", "store", "rootless", "volumes", "containers", "adapters"
-    },  # fmt: skip
+    "cli": {"filesystem", "linux", "overlay", "fuse", "check", "mounter", "bench", "store", "rootless", "volumes"}
+    | {"containers", "adapters"},
 }
 """The parts of unionfs, and which others each may import besides the package itself (``__init__``, for its version)."""
 

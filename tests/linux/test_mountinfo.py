@@ -57,7 +57,10 @@ def test_mount_id_is_that_of_the_mount_a_path_leads_to() -> None:
         mount_id(Path("/proc/self/missing"))
 
 
-@pytest.mark.parametrize(("tags", "is_shared", "is_slave"), [("", False, False), ("shared:3 ", True, False), ("shared:3 master:1 ", True, True)])
+@pytest.mark.parametrize(
+    ("tags", "is_shared", "is_slave"),
+    [("", False, False), ("shared:3 ", True, False), ("shared:3 master:1 ", True, True)],
+)
 def test_tags_tell_what_a_mount_shares(tmp_path: Path, tags: str, is_shared: bool, is_slave: bool) -> None:
     file = tmp_path / "mountinfo"
     file.write_text(f"36 35 98:0 / / rw {tags}- ext3 /dev/root rw\n")

@@ -15,6 +15,7 @@ from unionfs.store.errors import CorruptError, ExistsError, InUseError, NotFound
 from unionfs.store.store import Store
 from unionfs.volumes import Filling, Peer, VolumeManager, open_volumes, rows
 from unionfs.volumes.filters import parse_filters
+from unionfs.volumes.stale import stale_mounts
 from unionfs.volumes.upkeep import findings, prune, recover
 
 TMPFS = {"type": "tmpfs", "device": "tmpfs", "o": "size=1m,mode=700"}
@@ -256,6 +257,18 @@ def test_force_releases_what_an_ended_engine_holds(volumes: VolumeManager) -> No
         volumes.remove("scratch")
     volumes.remove("scratch", force=True)
     assert not data.exists()
+
+
+def test_force_leaves_alone_what_a_container_of_an_ended_engine_has_mounted(volumes: VolumeManager, tmp_path: Path) -> None:
+    volumes.create("data")
+    data = volumes.mount("data", "plugin:abc", ended_peer())
+    (tmp_path / "inside").mkdir()
+    mount(os.fsencode(data), os.fsencode(tmp_path / "inside"), b"", MS_BIND, b"")
+    assert stale_mounts(volumes, "data") == []
+    with pytest.raises(InUseError, match="in use by plugin abc"):
+        volumes.remove("data", force=True)
+    umount(os.fsencode(tmp_path / "inside"), 0)
+    volumes.remove("data", force=True)
 
 
 def test_volume_whose_directory_is_gone_can_be_removed(volumes: VolumeManager) -> None:

@@ -5,7 +5,8 @@ A stream socket in the mount's directory of the registry, for its owner and root
 ``{"ok": false, "errno": 2, "error": "…"}``; any number of them in one connection.  The others are ``refresh``, ``add_layer``
 (``path``, ``top``) and ``remove_layer`` (``path``), each with the ``layer_changes`` of the record it is based on, and
 ``snapshot`` (``name``), ``snapshot_rollback`` (``name``, ``discard``, ``force``), ``snapshot_merge`` (``numbers``,
-``layer_changes``) and ``snapshot_rm`` (``number``, ``layer_changes``).  Bytes of paths that are not UTF-8 stand as lone surrogates (``\\udcNN``), as `os.fsdecode` makes them.
+``layer_changes``) and ``snapshot_rm`` (``number``, ``layer_changes``).  Bytes of paths that are not UTF-8 stand as lone
+surrogates (``\\udcNN``), as `os.fsdecode` makes them.
 """
 
 from __future__ import annotations

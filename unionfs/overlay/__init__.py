@@ -29,7 +29,7 @@ Layout, from the bottom up:
 ``ownership``          whose an object is and becomes.
 ``metadata_copy``      owner, extended attributes, mode and times, copied.
 ``data_copy``          the slow part of a copy-up.
-``copy_target``, ``copy_staging``, ``indexed_copy``, ``succession``   a copy in the making, installed, in the index, and its successor.
+``copy_target``, ``copy_staging``, ``indexed_copy``, ``succession``   a copy in the making, installed, in the index, and after it.
 ``copy_up``            lower objects become upper ones.
 ``contents``           open, read, write, truncate, copy ranges, fsync.
 ``attributes``         stat, chmod, chown, utimes, extended attributes.

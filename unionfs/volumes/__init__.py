@@ -8,6 +8,8 @@ Layout, from the bottom up:
 ``filters``     which volumes somebody means.
 ``drivers/``    where the data is: ``local``, ``overlay``, foreign plugins.
 ``places``      the directories of volumes.
+``elsewhere``   whether a container, or anybody, has a directory mounted.
+``stale``       users that are gone and have not said so.
 ``manager``     making, using and removing them: the Python interface that the commands are a thin skin over.
 ``upkeep``      putting them in order again.
 ``opening``     the manager of a store, with all drivers.

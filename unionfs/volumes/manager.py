@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unionfs.mounter.errors import MounterError, from_os_error
-from unionfs.mounter.processes import is_running
 from unionfs.store.database import Database
 from unionfs.store.errors import ExistsError, InUseError, StoreError
 from unionfs.store.leases import adding
@@ -29,6 +28,7 @@ from unionfs.volumes.drivers.selection import Drivers
 from unionfs.volumes.filters import Filters
 from unionfs.volumes.names import anonymous_name, check_name, is_name
 from unionfs.volumes.places import Places, empty
+from unionfs.volumes.stale import release_stale
 from unionfs.volumes.volume import Filling, Peer, Volume, VolumeMount
 
 _log = logging.getLogger("unionfs.volumes")
@@ -122,6 +122,10 @@ class VolumeManager:
     def named_by(self, container_id: str) -> list[Volume]:
         """The volumes that a container names."""
         return rows.named_by(self._database, container_id)
+
+    def naming(self, name: str) -> set[str]:
+        """The containers that name a volume, by ID."""
+        return rows.naming(self._database, name)
 
     def mountpoint(self, volume: Volume) -> Path | None:
         """Where its data is; None: it has to be mounted first."""
@@ -353,6 +357,11 @@ class VolumeManager:
         """
         self._end_use(name, user, is_gone=True)
 
+    def forget_mounts(self, name: str, user: str) -> None:
+        """Note that ``user`` has a volume mounted no longer, whatever a plugin thinks that is away."""
+        with self._database.transaction() as connection:
+            rows.forget_mounts(connection, name, user)
+
     # -- removing -----------------------------------------------------------------------------------------------------------
 
     def remove(self, name: str, *, force: bool = False) -> None:
@@ -368,7 +377,7 @@ class VolumeManager:
             self._forget(volume)
             return
         if force:
-            self._release_stale(name)
+            release_stale(self, name)
         with self._locked(name) as (volume, directory):
             self._refuse_used(name)
             driver = self._drivers.recorded(volume.driver)
@@ -415,24 +424,6 @@ class VolumeManager:
         if mounted:
             where = ", ".join(map(str, mounted))
             raise InUseError(name, f"something is mounted in the volume, on {where}", "unmount it first")
-
-    def _release_stale(self, name: str) -> None:
-        naming = {f"container:{container_id}" for container_id in rows.naming(self._database, name)}
-        for mount in self.mounts(name):
-            if mount.peer is not None:
-                is_gone = not is_running(mount.peer.pid, mount.peer.started)
-            else:
-                is_gone = mount.user.startswith("container:") and mount.user not in naming
-            if is_gone:
-                self._release_by_force(name, mount.user)
-
-    def _release_by_force(self, name: str, user: str) -> None:
-        try:
-            self.impatient().release_one(name, user)
-        except AwayError as error:
-            _log.warning("%s: perhaps still mounted for %s: %s", name, user, error)
-            with self._database.transaction() as connection:
-                rows.forget_mounts(connection, name, user)
 
     def left_over(self) -> Sequence[str]:
         """Names of directories that no volume has."""

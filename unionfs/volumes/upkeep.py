@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 from unionfs.mounter.errors import MounterError
 from unionfs.mounter.finding import Finding
-from unionfs.mounter.processes import is_running
 from unionfs.store.drivers.disk_usage import disk_usage
 from unionfs.store.errors import InUseError, NotFoundError
 from unionfs.volumes.filters import Filters
 from unionfs.volumes.manager import Pruned, VolumeManager
+from unionfs.volumes.stale import stale_mounts
 from unionfs.volumes.volume import Filling, Volume, VolumeMount
 
 _log = logging.getLogger("unionfs.volumes")
@@ -74,15 +74,10 @@ def _findings_of(volumes: VolumeManager, volume: Volume) -> list[Finding]:
     name = volume.name
     if not volumes.directory(name).is_dir():
         return [Finding(False, "its directory is gone", f"restore it from a backup, or unionfs volume rm {name}")]
-    found = [_stale(name, mount) for mount in volumes.mounts(name) if is_stale(mount)]
+    found = [_stale(name, mount) for mount in stale_mounts(volumes, name)]
     if volume.filling is Filling.COPYING:
         found.append(Finding(False, "it was being filled from an image", "the next container that uses it begins anew"))
     return found
-
-
-def is_stale(mount: VolumeMount) -> bool:
-    """Whether the process that asked for it has ended.  Of podman, whose commands end at once, this is so as a rule."""
-    return mount.peer is not None and not is_running(mount.peer.pid, mount.peer.started)
 
 
 def _stale(name: str, mount: VolumeMount) -> Finding:
