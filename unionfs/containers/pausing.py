@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from unionfs.containers.container import Container
-from unionfs.containers.recovery import alone_with, end_pause, mark_paused, resume_forgotten
+from unionfs.containers.recovery import alone_with, end_pause, marked_paused, resume_forgotten
 from unionfs.containers.runtime import Runtime, find_runtime
 from unionfs.containers.signal_pause import stop_all
 from unionfs.linux.capabilities import in_initial_user_namespace
@@ -94,10 +94,9 @@ def _become_pauser(root: Path, container: Container, runtime: Runtime, connectio
 def _pause(root: Path, container: Container, runtime: Runtime, connection: socket.socket) -> _Words:
     """What is to be said at the end."""
     try:
-        with alone_with(root, container):
-            mark_paused(container)
+        with alone_with(root, container), marked_paused(container) as note:
             try:
-                _stop(container, runtime)
+                _stop(container, runtime, note)
                 _say(connection, _PAUSED)
                 connection.recv(1)  # until the end of whoever asked, by itself or not
             finally:
@@ -110,9 +109,9 @@ def _pause(root: Path, container: Container, runtime: Runtime, connection: socke
     return _GOES_ON
 
 
-def _stop(container: Container, runtime: Runtime) -> None:
+def _stop(container: Container, runtime: Runtime, note: int) -> None:
     if in_initial_user_namespace():
-        runtime.pause(container.directory, container.id)
+        runtime.pause(container.directory, container.id, note)
     else:
         stop_all(container)
 

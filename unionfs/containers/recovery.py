@@ -71,13 +71,27 @@ def recover(store: Store, containers: Containers) -> list[Container]:
     return ended
 
 
-def mark_paused(container: Container) -> None:
-    """Note that this process is about to pause a container.
+@contextlib.contextmanager
+def marked_paused(container: Container) -> Iterator[int]:
+    """Note that this process is about to pause a container: a descriptor of the note, for the runtime to have too.
+
+    The note is locked (flock(2)) as long as anybody has it: a runtime whose caller was killed may pause the container yet.
 
     Raises:
         OSError: it cannot be noted.
     """
-    (container.directory / _PAUSED).write_text(_this_process())
+    fd = os.open(container.directory / _PAUSED, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        os.write(fd, _this_process().encode())
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _wait_for_runtime(container: Container) -> None:
+    with contextlib.suppress(FileNotFoundError), (container.directory / _PAUSED).open("rb") as note:
+        fcntl.flock(note, fcntl.LOCK_EX)
 
 
 def unmark_paused(container: Container) -> None:
@@ -97,6 +111,7 @@ def resume_forgotten(root: Path, container: Container) -> None:
     with locked(root, container) as is_mine:
         # Somebody else may have been quicker.
         if is_mine and _is_pause_forgotten(container):
+            _wait_for_runtime(container)
             end_pause(container, find_runtime(container.options.runtime))
 
 

@@ -108,13 +108,13 @@ class Runtime:
         if (directory / _STATE / container_id).exists():
             self._run(directory, ["delete", "--force", container_id])
 
-    def pause(self, directory: Path, container_id: str) -> None:
-        """Stop all its processes at once.
+    def pause(self, directory: Path, container_id: str, *keeps: int) -> None:
+        """Stop all its processes at once.  The runtime has the descriptors ``keeps`` as long as it is at that.
 
         Raises:
             RuntimeFailedError: there is no freezer cgroup.
         """
-        self._run(directory, ["pause", container_id])
+        self._run(directory, ["pause", container_id], keeps=keeps)
 
     def is_paused(self, directory: Path, container_id: str) -> bool:
         """Whether its processes are stopped so."""
@@ -146,7 +146,9 @@ class Runtime:
         """The command that runs it with ``words`` for the container with that directory."""
         return [self.path, "--root", str(directory / _STATE), "--log", str(log), "--log-format", "json", *words]
 
-    def _run(self, directory: Path, words: Sequence[str], stdio: tuple[int, int, int] | None = None) -> None:
+    def _run(
+        self, directory: Path, words: Sequence[str], stdio: tuple[int, int, int] | None = None, keeps: tuple[int, ...] = ()
+    ) -> None:
         log = directory / _LOG
         with contextlib.suppress(FileNotFoundError):
             log.unlink()
@@ -157,6 +159,7 @@ class Runtime:
             stdout=stdout,
             stderr=stderr,
             preexec_fn=self._preparation(),
+            pass_fds=keeps,
             check=False,
         )
         if done.returncode:

@@ -81,15 +81,7 @@ class LiveLayers:
     # -- changing -----------------------------------------------------------------------------------------------------------
 
     async def _change(self, lowers: list[Layer]) -> None:
-        change = self._plan(lowers)
-        if change.in_the_way:
-            change.discard()
-            await self.make_kernel_let_go(change)
-            # Planned anew: requests were answered meanwhile.
-            change = self._plan(lowers)
-            if change.in_the_way:
-                change.discard()
-                raise OSError(errno.EBUSY, f"{self.record.mountpoint}/{change.in_the_way[0].path} is in use")
+        change = await self._plan_without_users(lowers)
         paths = [str(layer.path) for layer in lowers]
         record = dataclasses.replace(self.record, lowers=paths, layer_changes=self.record.layer_changes + 1)
         try:
@@ -100,6 +92,19 @@ class LiveLayers:
         notices = change.apply()
         _log.info("the lower layers of %s are now %s", record.mountpoint, ", ".join(paths))
         await self.tell(notices)
+
+    async def _plan_without_users(self, lowers: list[Layer]) -> LayersChange:
+        """A change that nothing is in the way of; EBUSY if there is no moment for it.  Planned again and again: while the kernel
+        lets go of one file, a busy client may look up another, or the same again."""
+        deadline = trio.current_time() + _PATIENCE
+        change = self._plan(lowers)
+        while change.in_the_way:
+            change.discard()
+            if trio.current_time() > deadline:
+                raise OSError(errno.EBUSY, f"{self.record.mountpoint}/{change.in_the_way[0].path} is in use")
+            await self.make_kernel_let_go(change)
+            change = self._plan(lowers)
+        return change
 
     def publish(self, record: Record) -> None:
         """From now on the registry has ``record`` of the mount.  Changes nothing if it raises OSError."""
