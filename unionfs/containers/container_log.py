@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from unionfs.store.errors import CorruptError
+
 NAME = "log.json"
 _LONGEST = 16 << 10  # docker cuts a line there too
 _LOOK_AGAIN = 0.05
@@ -86,6 +88,7 @@ def read_log(directory: Path, *, tail: int | None = None, is_over: Callable[[], 
     until that is true and all of it has been read.
 
     Raises:
+        CorruptError: a line is damaged; those before it have been read.
         OSError: it cannot be read.
     """
     try:
@@ -112,5 +115,19 @@ def _complete(file: BinaryIO) -> Iterator[Entry]:
         if not line.endswith(b"\n"):
             file.seek(start)
             return
+        yield _entry(line, file)
+
+
+def _entry(line: bytes, file: BinaryIO) -> Entry:
+    try:
         record = json.loads(line)
-        yield Entry(record["stream"], record["time"], record["log"].encode(errors="surrogateescape"))
+        stream, moment, text = record["stream"], record["time"], record["log"]
+        if not isinstance(stream, str) or not isinstance(moment, str):
+            raise TypeError("stream and time are texts")
+        return Entry(stream, moment, text.encode(errors="surrogateescape"))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CorruptError(
+            f"{file.name}, before byte {file.tell()}",
+            f"no line of the log of a container: {error}",
+            "remove that line, or the container (unionfs rm -f)",
+        ) from error

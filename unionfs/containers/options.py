@@ -16,7 +16,7 @@ from unionfs.store.errors import StoreError
 Network = Literal["host", "none"]
 NETWORKS: tuple[Network, ...] = ("host", "none")
 
-_SIZE = re.compile(r"([0-9]+)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,19})\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,10 @@ def parse_size(text: str) -> int:
         StoreError: it is no size (exit status 2).
     """
     match = _SIZE.fullmatch(text.strip())
-    if match is None or int(match[1]) == 0:
+    size = int(match[1]) << 10 * " KMGT".index(match[2].upper() or " ") if match else 0
+    if not 0 < size < 1 << 63:
         raise wrong_usage(text, "not a size", "write a number of bytes, or one with K, M, G or T, such as 10G")
-    return int(match[1]) << 10 * " KMGT".index(match[2].upper() or " ")
+    return size
 
 
 def parse_signal(text: str) -> signal.Signals:

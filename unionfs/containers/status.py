@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from unionfs.mounter.field_types import check_types
 from unionfs.store.errors import CorruptError
 
 NAME = "status.json"
@@ -37,15 +38,17 @@ def read_status(directory: Path) -> Status:
         CorruptError: the file is damaged.
     """
     try:
-        text = (directory / NAME).read_text()
+        text = (directory / NAME).read_bytes()
     except FileNotFoundError:
         return Status()
     try:
-        return Status(**json.loads(text))
-    except (ValueError, TypeError) as error:
+        status = Status(**json.loads(text))
+        check_types(status)
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise CorruptError(
             str(directory / NAME), f"no status of a container: {error}", "remove the container (unionfs rm -f)"
         ) from None
+    return status
 
 
 def write_status(directory: Path, status: Status) -> None:

@@ -12,6 +12,7 @@ from unionfs.store.errors import StoreError
 
 _MOST_BYTES = 10 << 20  # what an image holds is not to be trusted
 _HIGHEST_ID = (1 << 32) - 2  # the highest that is no error value
+_LONGEST_ID = 10  # digits: the time that int() takes grows faster than their number
 
 
 class User(NamedTuple):
@@ -33,26 +34,28 @@ def find_user(rootfs: Path, given: str) -> User:
         OSError: the root filesystem cannot be read.
     """
     name, _, group = given.partition(":")
-    passwd = [line for line in _table(rootfs, "etc/passwd") if len(line) >= 6 and line[2].isdigit() and line[3].isdigit()]
-    groups = [line for line in _table(rootfs, "etc/group") if len(line) >= 3 and line[2].isdigit()]
+    passwd = [line for line in _table(rootfs, "etc/passwd") if len(line) >= 6 and _is_id(line[2]) and _is_id(line[3])]
+    groups = [line for line in _table(rootfs, "etc/group") if len(line) >= 3 and _is_id(line[2])]
     entry = _entry(passwd, name or "0")
     if entry is None and not _is_id(name or "0"):
         raise StoreError(name, "no such user in the image's /etc/passwd", "name one that is there, or give a number (--user)")
     uid = int(entry[2]) if entry else int(name or "0")
+    home = entry[5] or "/" if entry else "/"
     if group:
         group_entry = _entry(groups, group)
         if group_entry is None and not _is_id(group):
             raise StoreError(
                 group, "no such group in the image's /etc/group", "name one that is there, or give a number (--user)"
             )
-        return User(uid, int(group_entry[2]) if group_entry else int(group), (), entry[5] if entry else "/")
+        return User(uid, int(group_entry[2]) if group_entry else int(group), (), home)
     gid = int(entry[3]) if entry else 0
     others = {int(line[2]) for line in groups if entry and len(line) >= 4 and entry[0] in line[3].split(",")}
-    return User(uid, gid, tuple(sorted(others | {gid})), entry[5] or "/" if entry else "/")
+    return User(uid, gid, tuple(sorted(others | {gid})), home)
 
 
 def _is_id(text: str) -> bool:
-    return text.isdigit() and text.isascii() and int(text) <= _HIGHEST_ID
+    # An image's file may hold any digits: those of other scripts, more than int() takes, ids that no process can have.
+    return text.isascii() and text.isdigit() and len(text) <= _LONGEST_ID and int(text) <= _HIGHEST_ID
 
 
 def _entry(lines: list[list[str]], wanted: str) -> list[str] | None:
@@ -76,4 +79,4 @@ def _table(rootfs: Path, path: str) -> list[list[str]]:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             return []
         text = file.read(_MOST_BYTES).decode(errors="surrogateescape")
-    return [line.strip().split(":") for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    return [line.strip().split(":") for line in text.split("\n") if line.strip() and not line.startswith("#")]

@@ -81,8 +81,14 @@ class BackingFiles:
         return OpenFlag.NOFLUSH | (OpenFlag.KEEP_CACHE if keep_cache else OpenFlag(0)), _NONE
 
     def release(self, node: int) -> None:
-        """Take one `acquire` back."""
-        backing = self._open[node]
+        """Take one `acquire` back.
+
+        Raises:
+            OSError: EBADF: there is none.
+        """
+        backing = self._open.get(node)
+        if backing is None:
+            raise OSError(errno.EBADF, f"node {node} is not open")
         if backing.id:
             self._filesystem.unpin(node)
         backing.opens -= 1

@@ -35,6 +35,7 @@ from unionfs.filesystem import (
 from unionfs.fuse import wire
 from unionfs.fuse.backing import BackingFiles
 from unionfs.fuse.ioctl import serve_ioctl
+from unionfs.fuse.negotiation import MAX_WRITE
 from unionfs.fuse.protocol import (
     FSYNC_FDATASYNC,
     OPEN_KILL_SUIDGID,
@@ -53,6 +54,7 @@ _SETTABLE = (
 )
 _SECOND = 1_000_000_000  # in nanoseconds
 _MOST_OF_32_BITS = 0xFFFFF000  # a whole number of pages
+_MODE, _UMASK = 0xFFFF, 0o777  # umode_t of Linux has 16 bits
 _NODE, _UID, _GID, _PID = 3, 4, 5, 6  # where they stand in a RequestHeader
 
 Call = Callable[[RequestHeader, memoryview], Any]
@@ -67,7 +69,7 @@ class Operation(NamedTuple):
 
 
 def _caller(header: RequestHeader, umask: int = 0) -> Caller:
-    return Caller(header[_UID], header[_GID], header[_PID], umask)
+    return Caller(header[_UID], header[_GID], header[_PID], umask & _UMASK)
 
 
 class DirectHandlers:
@@ -180,7 +182,7 @@ class DirectHandlers:
         # drops the bits as well.
         changes = Changes(
             valid & _SETTABLE or SET_KILL_SUIDGID,
-            mode,
+            mode & _MODE,
             uid,
             gid,
             size,
@@ -241,12 +243,12 @@ class DirectHandlers:
     def _mknod(self, header: RequestHeader, body: memoryview) -> Entry:
         mode, rdev, umask = wire.MKNOD_IN.decode(body)
         name = wire.decode_name(body, wire.MKNOD_IN.size)
-        return self._filesystem.mknod(header[_NODE], name, mode, rdev, _caller(header, umask))
+        return self._filesystem.mknod(header[_NODE], name, mode & _MODE, rdev, _caller(header, umask))
 
     def _mkdir(self, header: RequestHeader, body: memoryview) -> Entry:
         mode, umask = wire.MKDIR_IN.decode(body)
         name = wire.decode_name(body, wire.MKDIR_IN.size)
-        return self._filesystem.mkdir(header[_NODE], name, mode, _caller(header, umask))
+        return self._filesystem.mkdir(header[_NODE], name, mode & _MODE, _caller(header, umask))
 
     def _unlink(self, header: RequestHeader, body: memoryview) -> None:
         self._filesystem.unlink(header[_NODE], wire.decode_name(body))
@@ -289,7 +291,7 @@ class DirectHandlers:
     def _create(self, header: RequestHeader, body: memoryview) -> tuple[Entry, Opened]:
         flags, mode, umask, _ = wire.CREATE_IN.decode(body)
         name = wire.decode_name(body, wire.CREATE_IN.size)
-        return self._filesystem.create(header[_NODE], name, flags, mode, _caller(header, umask))
+        return self._filesystem.create(header[_NODE], name, flags, mode & _MODE, _caller(header, umask))
 
     def _finish_create(self, header: RequestHeader, body: memoryview, created: tuple[Entry, Opened]) -> bytes:
         entry, opened = created
@@ -307,7 +309,7 @@ class DirectHandlers:
     def _tmpfile(self, header: RequestHeader, body: memoryview) -> tuple[Entry, Opened]:
         # The name that follows is none ("/", fs/namei.c, vfs_tmpfile).  O_EXCL, that it may never get one, the kernel sees to.
         _flags, mode, umask, _ = wire.CREATE_IN.decode(body)
-        return self._filesystem.tmpfile(header[_NODE], mode, _caller(header, umask))
+        return self._filesystem.tmpfile(header[_NODE], mode & _MODE, _caller(header, umask))
 
     def _encode_open(self, node: int, opened: Opened) -> bytes:
         if self._backing_files is None:
@@ -323,6 +325,8 @@ class DirectHandlers:
 
     def _read(self, header: RequestHeader, body: memoryview) -> bytes | memoryview:
         offset, size = wire.READ_IN.decode(body)
+        if size > MAX_WRITE:
+            raise wire.MalformedRequestError(f"{size} bytes to read, {MAX_WRITE} at most were agreed on")
         return self._filesystem.read(header[_NODE], offset, size)
 
     def _write(self, header: RequestHeader, body: memoryview) -> int:

@@ -11,11 +11,14 @@ import os
 from collections.abc import Callable
 
 from unionfs.filesystem import ExtendedFlags, Filesystem
-from unionfs.fuse.wire import IOCTL_IN, IOCTL_OUT, Body, Layout
+from unionfs.fuse.wire import IOCTL_IN, IOCTL_OUT, Body, Layout, MalformedRequestError
 from unionfs.linux.inode_flags import FS_IOC_FSGETXATTR, FS_IOC_FSSETXATTR, FS_IOC_GETFLAGS, FS_IOC_SETFLAGS
 
 _FLAGS = Layout("=I")
 _FSXATTR = Layout("=IIIII8x")
+
+_LARGEST_REPLY = 1 << 14
+"""Bytes: in the number of a command its size has 14 bits (include/uapi/asm-generic/ioctl.h)."""
 
 Ioctl = Callable[[Filesystem, int, Body], bytes]
 """Serves one command on a node; the bytes that came with it, and those to reply."""
@@ -60,5 +63,7 @@ def serve_ioctl(filesystem: Filesystem, node: int, body: Body) -> bytes:
     if ioctl is None:
         raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
     # No more and no less than the kernel announced is what it accepts for the requests it makes itself.
+    if out_size > _LARGEST_REPLY:
+        raise MalformedRequestError(f"{out_size} bytes to reply to ioctl {command:#x}, which has {_LARGEST_REPLY} at most")
     data = ioctl(filesystem, node, body[IOCTL_IN.size :])
     return IOCTL_OUT.pack(0, 0, 0, 0) + data[:out_size].ljust(out_size, b"\0")

@@ -4,6 +4,10 @@ Everything is in the machine's byte order and with the natural alignment that th
 laid out for, without implicit padding; hence ``=`` and explicit ``x`` everywhere.  A request is a `REQUEST_HEADER` and a
 body; the `Layout` of each body stands here by the name of its C structure.  A reply is a `REPLY_HEADER` and a payload.
 
+Offsets and lengths in a file are ``q`` though the structures have them without a sign: they are what a client passed as loff_t,
+and the kernel lets negative ones through (lseek(2) with SEEK_DATA).  So they reach the system call, which refuses them.
+The same goes for flags that the system call takes as an int: ``i``.
+
 Bodies are longer than their layout where a name follows, and in newer kernels than this was written for; so decoding takes
 what it knows from the front and ignores what follows.
 """
@@ -51,7 +55,7 @@ FORGET_IN = Layout("=Q")
 BATCH_FORGET_IN = Layout("=I4x")  # count, then as many of FORGET_ONE
 FORGET_ONE = Layout("=QQ")  # node, nlookup
 # valid, fh, size, lock_owner, atime, mtime, ctime (signed: before 1970), their nanoseconds, mode, uid, gid
-SETATTR_IN = Layout("=I4xQQQqqqIIII4xII4x")
+SETATTR_IN = Layout("=I4xQqQqqqIIII4xII4x")
 MKNOD_IN = Layout("=III4x")  # mode, rdev, umask; name
 MKDIR_IN = Layout("=II")  # mode, umask; name
 RENAME_IN = Layout("=Q")  # new parent; old name, new name
@@ -59,15 +63,15 @@ RENAME2_IN = Layout("=QI4x")  # new parent, flags; old name, new name
 LINK_IN = Layout("=Q")  # node; name
 OPEN_IN = Layout("=II")  # flags of open(2), OPEN_KILL_SUIDGID
 CREATE_IN = Layout("=IIII")  # flags of open(2), mode, umask, OPEN_KILL_SUIDGID; name
-READ_IN = Layout("=8xQI20x")  # (fh), offset, size
-WRITE_IN = Layout("=8xQII16x")  # (fh), offset, size, write_flags; data
+READ_IN = Layout("=8xqI20x")  # (fh), offset, size
+WRITE_IN = Layout("=8xqII16x")  # (fh), offset, size, write_flags; data
 FSYNC_IN = Layout("=8xI4x")  # (fh), fsync_flags
-SETXATTR_IN = Layout("=IIII")  # size, flags, setxattr_flags; name, value.  With SETXATTR_EXT
-SETXATTR_IN_COMPAT = Layout("=II")  # size, flags; name, value
+SETXATTR_IN = Layout("=IiII")  # size, flags, setxattr_flags; name, value.  With SETXATTR_EXT
+SETXATTR_IN_COMPAT = Layout("=Ii")  # size, flags; name, value
 GETXATTR_IN = Layout("=I4x")  # size; name
-FALLOCATE_IN = Layout("=8xQQI4x")  # (fh), offset, length, mode
-LSEEK_IN = Layout("=8xQI4x")  # (fh), offset, whence
-COPY_FILE_RANGE_IN = Layout("=8xQQ8xQQQ")  # (fh), offset, target node, (its fh), its offset, length, flags
+FALLOCATE_IN = Layout("=8xqqi4x")  # (fh), offset, length, mode
+LSEEK_IN = Layout("=8xqi4x")  # (fh), offset, whence
+COPY_FILE_RANGE_IN = Layout("=8xqQ8xqqQ")  # (fh), offset, target node, (its fh), its offset, length, flags
 IOCTL_IN = Layout("=8xIIQII")  # (fh), flags, command, argument, size of the data that follows, most bytes to reply; data
 
 _FORBIDDEN_NAMES = frozenset((b"", b".", b".."))

@@ -96,10 +96,13 @@ def _receive_line(connection: socket.socket) -> bytes:
 def _result(directory: Path, answer: bytes) -> Any:
     try:
         message = json.loads(answer)
-        if message["ok"]:
+        if message["ok"] is True:
             return message["result"]
-        error = OSError(message["errno"], message["error"])
-    except (ValueError, KeyError, TypeError):
+        number, text = message["errno"], message["error"]
+        if not isinstance(number, int) or not isinstance(text, str):
+            raise TypeError("no error of the system")
+        error = OSError(number, text)
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise DaemonError(
             str(directory), "the daemon's answer makes no sense", "is it of another version? unmount and mount anew"
         ) from None

@@ -24,6 +24,7 @@ from unionfs.linux.capabilities import in_initial_user_namespace
 from unionfs.linux.mountinfo import Mount, read_mountinfo
 from unionfs.mounter.checks import FSTYPE
 from unionfs.mounter.errors import MounterError
+from unionfs.mounter.field_types import check_types
 from unionfs.mounter.processes import is_running, start_time
 
 _log = logging.getLogger("unionfs.mounter")
@@ -147,9 +148,11 @@ class Registration:
 
 
 def _check_private(directory: Path) -> None:
-    # A directory that others can write to (a shared $UNIONFS_RUNTIME_DIR) would let them stand in for the daemon.
-    status = directory.stat()
-    if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o022:
+    # A directory that others can write to (a shared $UNIONFS_RUNTIME_DIR) would let them stand in for the daemon; a link that
+    # they have made to a directory of ours would have us take away what is in it.
+    link, status = directory.lstat(), directory.stat()
+    is_safe_link = not stat.S_ISLNK(link.st_mode) or link.st_uid in (0, os.geteuid())
+    if not is_safe_link or status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o022:
         raise MounterError(str(directory), "others could change the registry of mounts", "make it yours alone: chmod 0700, chown")
 
 
@@ -157,12 +160,15 @@ def registered_mounts() -> list[RegisteredMount]:
     """All mounts of this user, oldest first.  What is left of those that are gone is removed on the way.
 
     Raises:
-        MounterError: no runtime directory is known.
+        MounterError: no runtime directory is known, or others can write to it.
         OSError: it cannot be read.
     """
+    base = runtime_directory()
+    with contextlib.suppress(FileNotFoundError):
+        _check_private(base)
     mounts = read_mountinfo()
     found = []
-    for directory in _entries(runtime_directory()):
+    for directory in _entries(base):
         record = _read_record(directory)
         state = _state(record, mounts) if record else _state_without_record(directory)
         if state is State.GONE:
@@ -197,13 +203,15 @@ def _state_without_record(directory: Path) -> State | None:
 
 def _read_record(directory: Path) -> Record | None:
     try:
-        return Record(**json.loads((directory / _STATE_FILE).read_text()))
+        record = Record(**json.loads((directory / _STATE_FILE).read_text()))
+        check_types(record)
     except (FileNotFoundError, NotADirectoryError):
         return None  # a mount that is being made, or one that is just going away
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         # Written by another version, or damaged: nothing that a command on another mount should fail for.
         _log.warning("%s: not a state file of this version: %s", directory, error)
         return None
+    return record
 
 
 def _state(record: Record, mounts: list[Mount]) -> State:

@@ -86,6 +86,9 @@ def build_request(
         _refuse_unlimitable(options, has_upper=the_upper is not None)
 
     switches = {**_default_switches(dialect), **options.switches}
+    if switches.get("allow_root"):
+        # Both given were refused above, so that is root's default, which would let everybody in.
+        switches["allow_other"] = False
     settings = dict(options.settings)
     union = _union_options(switches, settings, dialect)
     return MountRequest(
@@ -142,6 +145,7 @@ def _refuse_unlimitable(options: Options, *, has_upper: bool) -> None:
 def _union_options(switches: dict[str, bool], settings: dict[str, Any], dialect: Dialect) -> UnionOptions:
     """Takes what it uses out of ``settings``."""
     metacopy = settings.pop("metacopy", False)
+    noxattrs = settings.pop("noxattrs", False)  # both a word and an option with a value, which may be given side by side
     userxattr = switches.get("userxattr", not may_write_trusted_xattrs())
     if metacopy and userxattr:
         problem = "not possible with userxattr, the default of users"
@@ -154,7 +158,7 @@ def _union_options(switches: dict[str, bool], settings: dict[str, Any], dialect:
         fsync=settings.pop("fsync", "volatile" if switches.get("volatile") else "auto"),
         owners=_owners(switches, settings, dialect),
         acl=switches.get("acl", True),
-        xattrs=not (switches.get("noxattrs", False) or settings.pop("noxattrs", False)),
+        xattrs=not (noxattrs or switches.get("noxattrs", False)),
         static_nlink=switches.get("static_nlink", False),
         ino32=switches.get("ino32_t", False),
         max_inodes=settings.pop("max_inodes", DEFAULT_MAX_INODES),

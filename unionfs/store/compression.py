@@ -16,6 +16,8 @@ Compression = Literal["plain", "gzip", "zstd"]
 
 _MAGIC: tuple[tuple[bytes, Compression], ...] = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"))
 _CHUNK = 1 << 20
+_PIECE = 1 << 10
+"""Bytes of zstd that are decompressed at a time: a block of four may hold 128 KiB (RFC 8878, 3.1.1.2), so these 32 MiB."""
 _GZIP_LEVEL = 6
 _GZIP_WBITS = 31  # zlib: a gzip header and trailer around the largest window
 
@@ -61,17 +63,17 @@ class _Zstd:
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._frame = zstandard.ZstdDecompressor().decompressobj()
-        self._ready = b""
+        self._ready = memoryview(b"")
         self._is_inside = False
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int) -> bytes | memoryview:
         while not self._ready:
-            data = self._stream.read(_CHUNK)
-            if not data:
+            piece = self._stream.read(_PIECE)
+            if not piece:
                 if self._is_inside:
                     raise EOFError("it ends in the middle of a frame")
                 return b""
-            self._feed(data)
+            self._feed(piece)
         data, self._ready = self._ready[:size], self._ready[size:]
         return data
 
@@ -84,7 +86,7 @@ class _Zstd:
                 break
             data = self._frame.unused_data
             self._frame = zstandard.ZstdDecompressor().decompressobj()
-        self._ready = b"".join(parts)
+        self._ready = memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
 
 
 class _Raw(io.RawIOBase):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import posixpath
@@ -12,14 +13,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
+from unionfs.linux.openat2 import open_below
 from unionfs.store.documents import MAX_SIZE
 from unionfs.store.errors import CorruptError
 
 _MAX_LINKS = 40
 """As the kernel has it for symbolic links (path_resolution(7))."""
 
-MALFORMED = (tarfile.TarError, ValueError, OverflowError, IndexError, KeyError, EOFError)
+MALFORMED = (tarfile.TarError, ValueError, OverflowError, IndexError, KeyError, EOFError, RecursionError)
 """What tarfile raises for headers that are none: its own errors, and those of the conversions it does."""
+
+
+_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EXDEV, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)
+_LARGEST_HEADER = 16 << 20
+"""Bytes.  An extended header holds names and attributes; its length is whatever it claims."""
 
 
 class Files(Protocol):
@@ -55,7 +62,7 @@ def missing(name: str, thing: str) -> CorruptError:
 
 
 class DirectoryFiles:
-    """The regular files below a directory."""
+    """The regular files below a directory; symbolic links among them are followed, and lead nowhere else."""
 
     def __init__(self, directory: Path) -> None:
         self.thing = str(directory)
@@ -74,14 +81,41 @@ class DirectoryFiles:
 
     def open(self, name: str) -> BinaryIO:
         """As `Files`."""
-        self.size(name)
-        return open(self._directory / name, "rb")
+        # A fifo would be waited for.
+        fd = self._open(name, os.O_RDONLY | os.O_NONBLOCK)
+        if fd is None:
+            raise missing(name, self.thing)
+        return open(fd, "rb")
 
     def _status(self, name: str) -> os.stat_result | None:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            status = os.stat(self._directory / name)
-            # A fifo would be waited for.
-            return status if stat.S_ISREG(status.st_mode) else None
+        fd = self._open(name, os.O_PATH)
+        if fd is None:
+            return None
+        try:
+            return os.fstat(fd)
+        finally:
+            os.close(fd)
+
+    def _open(self, name: str, flags: int) -> int | None:
+        """The regular file of that name; None: there is none.  Names stand in documents that others wrote."""
+        try:
+            path = os.fsencode(name)
+        except UnicodeEncodeError:
+            return None  # half of a character
+        if b"\0" in path:
+            return None
+        directory = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fd = open_below(directory, path, flags)
+        except OSError as error:
+            if error.errno not in _NO_FILE:
+                raise
+            return None
+        finally:
+            os.close(directory)
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            return fd
+        os.close(fd)
         return None
 
 
@@ -97,7 +131,7 @@ class ArchiveFiles:
         self.thing = thing
         self._file = file
         file.seek(0)
-        with reading_tar(thing), tarfile.open(fileobj=file, mode="r:") as archive:
+        with reading_tar(thing), tarfile.open(fileobj=cast(BinaryIO, _Headers(file)), mode="r:") as archive:
             # A later member of the same name replaces an earlier one, as in tar(1).
             self._members = {posixpath.normpath(member.name): member for member in archive}
 
@@ -133,6 +167,20 @@ class ArchiveFiles:
             else:
                 return None
         return None
+
+
+class _Headers:
+    """What `tarfile` reads headers from: no more at a time than one may have."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.tell, self.seek = file.tell, file.seek
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        """As the file's."""
+        if not 0 <= size <= _LARGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return self._file.read(size)
 
 
 class _Range(io.RawIOBase):

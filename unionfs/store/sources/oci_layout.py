@@ -21,6 +21,9 @@ _INDEX = "index.json"
 _MAX_DEPTH = 4
 """Indexes in indexes; the specification allows any number, real ones have one."""
 
+_MAX_MANIFESTS = 10_000
+"""Images in one layout.  An index may name another many times, which may do the same: a few small ones would fill the memory."""
+
 NAME_ANNOTATION = "org.opencontainers.image.ref.name"
 _CONTAINERD_NAME = "io.containerd.image.name"
 # What buildkit puts beside an image: a statement about it, not an image (buildkit, docs/attestations/attestation-storage.md).
@@ -83,6 +86,8 @@ def _manifests(files: Files, index: Mapping[str, object], thing: str, depth: int
             found += [_named(one, descriptor.names) for one in _manifests(files, inner, name, depth + 1)]
         else:
             found.append(descriptor)
+        if len(found) > _MAX_MANIFESTS:
+            raise CorruptError(thing, f"more than {_MAX_MANIFESTS} images", "make the archive anew")
     return found
 
 
