@@ -170,8 +170,9 @@ class CheckedStack:
             if error.errno == errno.EOPNOTSUPP:
                 return {}
             raise
-        private = [raw for raw in map(os.fsencode, names) if self.xattrs.is_private(raw)]
-        return {raw[len(self.xattrs.prefix) :]: os.getxattr(path, raw, follow_symlinks=follow) for raw in private}
+        prefix = self.xattrs.prefix
+        private = [raw for raw in map(os.fsencode, names) if raw.startswith(prefix) and self.xattrs.is_private(raw)]
+        return {raw[len(prefix) :]: os.getxattr(path, raw, follow_symlinks=follow) for raw in private}
 
     # -- what is merged -----------------------------------------------------------------------------------------------
 

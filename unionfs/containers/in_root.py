@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from ctypes import byref, c_char_p, c_int, c_long, c_size_t, c_uint64
 
@@ -12,6 +13,8 @@ from unionfs.linux.libc import last_error, libc
 _SYS_OPENAT2 = 437
 _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_IN_ROOT = 0x10
+_TRIES = 128
+"""A rename or a mount anywhere on the machine while ``..`` is looked up makes it fail with EAGAIN (openat2(2))."""
 
 
 class _OpenHow(ctypes.Structure):
@@ -27,8 +30,12 @@ def open_in_root(root_fd: int, path: str, flags: int) -> int:
         OSError: as open(2); ENOSYS (kernel before 5.6).
     """
     how = _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
-    call = libc.syscall
-    fd: int = call(c_long(_SYS_OPENAT2), c_int(root_fd), c_char_p(os.fsencode(path)), byref(how), c_size_t(ctypes.sizeof(how)))
-    if fd < 0:
-        raise last_error(os.fsencode(path))
-    return fd
+    call, name = libc.syscall, os.fsencode(path)
+    for _ in range(_TRIES):
+        fd: int = call(c_long(_SYS_OPENAT2), c_int(root_fd), c_char_p(name), byref(how), c_size_t(ctypes.sizeof(how)))
+        if fd >= 0:
+            return fd
+        error = last_error(name)
+        if error.errno != errno.EAGAIN:
+            break
+    raise error

@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 from pathlib import Path
 
 from unionfs.containers.host_files import PLACES
 from unionfs.containers.in_root import open_in_root
 from unionfs.containers.mounts import DIRECTORIES
 from unionfs.containers.recovery import mounted_aside
-from unionfs.store.errors import ExistsError, InUseError, NotFoundError
+from unionfs.store.errors import ExistsError, InUseError, NotFoundError, StoreError
 from unionfs.store.images import Image
 from unionfs.store.leases import adding
 from unionfs.store.store import Store
@@ -25,6 +26,7 @@ _KEPT_FOR_CHILDREN = "unionfs.image"
 """The label of what `Snapshotter.collect` removes when nothing stands on it and its image is gone."""
 
 _ON_ROOT = ("/proc", "/dev", "/sys", "/etc")
+_REAL = ("/proc", "/dev", "/sys")
 
 
 def ensure_init_layer(store: Store, image: Image) -> str:
@@ -65,6 +67,7 @@ def _make(store: Store, top: str, name: str) -> None:
 def _make_places(rootfs: Path) -> None:
     root = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        _check_real(root)
         for place in _ON_ROOT:
             _make_in(root, "/", place, is_directory=True)
         for place in DIRECTORIES:
@@ -75,6 +78,16 @@ def _make_places(rootfs: Path) -> None:
             _make_in(root, os.path.dirname(place), place, is_directory=False)
     finally:
         os.close(root)
+
+
+def _check_real(root: int) -> None:
+    """Refuse an image in which one of these is a link: runc 1.1 makes and removes names below /dev by its path on the host
+    (libcontainer/rootfs_linux.go, setupDevSymlinks and setupPtmx), and would do so wherever the image says."""
+    for place in _REAL:
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISDIR(os.stat(place.lstrip("/"), dir_fd=root, follow_symlinks=False).st_mode):
+                problem = "is no directory in the image, and the container's own would be made wherever that leads"
+                raise StoreError(place, problem, "get the image from somebody you trust, or make it anew")
 
 
 def _make_in(root: int, parent: str, place: str, *, is_directory: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from ctypes import c_char_p, c_int, c_long, c_size_t
 
@@ -10,6 +11,9 @@ from unionfs.linux.libc import last_error, libc
 
 _SYS_OPENAT2 = 437  # the same on all architectures
 _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 0x02, 0x04, 0x08  # include/uapi/linux/openat2.h
+
+_TRIES = 128
+"""A rename or a mount anywhere on the machine while ``..`` is looked up makes it fail with EAGAIN (openat2(2))."""
 
 
 class _OpenHow(ctypes.Structure):
@@ -41,7 +45,13 @@ def open_below(directory: int, path: bytes, flags: int) -> int:
 
 
 def _open(directory: int, path: bytes, how: _OpenHow) -> int:
-    fd: int = _syscall(c_long(_SYS_OPENAT2), c_int(directory), c_char_p(path), ctypes.byref(how), c_size_t(ctypes.sizeof(how)))
-    if fd < 0:
-        raise last_error(path)
-    return fd
+    for _ in range(_TRIES):
+        fd: int = _syscall(
+            c_long(_SYS_OPENAT2), c_int(directory), c_char_p(path), ctypes.byref(how), c_size_t(ctypes.sizeof(how))
+        )
+        if fd >= 0:
+            return fd
+        error = last_error(path)
+        if error.errno != errno.EAGAIN:
+            break
+    raise error

@@ -76,7 +76,7 @@ async def _answer(line: bytes, handlers: Mapping[str, Handler]) -> dict[str, obj
     try:
         request = json.loads(line)
         handler = handlers[request["op"]]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):  # the last one: of brackets in brackets
         return _failure(errno.EINVAL, f"not a request; operations are {', '.join(handlers)}")
     try:
         return {"ok": True, "result": await handler(request)}

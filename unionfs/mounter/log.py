@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import os
 import re
+import stat
+from io import TextIOWrapper
 from pathlib import Path
 
 from unionfs.mounter.errors import MounterError
@@ -46,11 +50,61 @@ def _escaped(path: Path) -> str:
 
 
 def log_to_file(path: Path, level: int = logging.WARNING) -> None:
-    """Send what is logged in this process to ``path``, which is made when there is something to write: no trouble, no file."""
+    """Send what is logged in this process to ``path``, which is made when there is something to write: no trouble, no file.
+
+    Raises:
+        MounterError: somebody else has put something there, or it is no file.
+        OSError: its directory cannot be made.
+    """
     # The directory is made now: later, in the middle of an error, is no time to fail.
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, delay=True)
-    _install(handler, level)
+    with contextlib.suppress(FileNotFoundError):
+        os.close(_open(path, os.O_WRONLY))
+    _install(_PrivateFile(path, delay=True), level)
+
+
+class _PrivateFile(logging.FileHandler):
+    """A log that nobody else reads, and that is never written through what somebody else has put in its place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """As of the base class; what cannot be logged harms nobody, also where that shows when the file is opened."""
+        try:
+            super().emit(record)
+        except (OSError, MounterError):
+            self.handleError(record)
+
+    def _open(self) -> TextIOWrapper:
+        return open(_open(Path(self.baseFilename), os.O_WRONLY | os.O_CREAT), "a", encoding=self.encoding)
+
+
+def _open(path: Path, flags: int) -> int:
+    """A descriptor to append by.  What fs.protected_symlinks, _regular and _fifos are for (sysctl-fs(5)), whatever they are set
+    to: in a directory where others can make names, the log is a regular file of ours and no link."""
+    is_shared = _is_shared(path.parent)
+    try:
+        # O_NONBLOCK: to open a fifo would wait for a reader.
+        fd = os.open(path, flags | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_NOFOLLOW if is_shared else 0), 0o600)
+    except OSError as error:
+        if is_shared and error.errno in (errno.ELOOP, errno.ENXIO):
+            raise _trap(path) from error
+        raise
+    status = os.fstat(fd)
+    if is_shared and not (stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_nlink == 1):
+        os.close(fd)
+        raise _trap(path)
+    os.set_blocking(fd, True)
+    return fd
+
+
+def _is_shared(directory: Path) -> bool:
+    status = directory.stat()
+    return status.st_uid not in (0, os.geteuid()) or bool(stat.S_IMODE(status.st_mode) & 0o022)
+
+
+def _trap(path: Path) -> MounterError:
+    return MounterError(
+        str(path), "others can write to its directory, and it is no log of ours", "choose a directory of your own (log=)"
+    )
 
 
 def log_to_stderr(level: int = logging.WARNING) -> None:

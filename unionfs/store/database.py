@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +29,7 @@ class Database:
         """
         self.path = root / NAME
         root.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self._make_private()
         try:
             self._connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
             self._connection.execute("PRAGMA journal_mode = WAL")
@@ -35,6 +38,19 @@ class Database:
             self._migrate()
         except sqlite3.Error as error:
             raise self._explain(error) from error
+
+    def _make_private(self) -> None:
+        """It has passwords, as people put them into environments and options of volumes.  SQLite gives what it makes beside it
+        the same mode."""
+        try:
+            # Only where there is none: to close a descriptor of it drops all locks that this process has on it
+            # (sqlite.org/howtocorrupt.html).
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except FileExistsError:
+            status = self.path.stat()
+            if stat.S_IMODE(status.st_mode) & 0o077 and status.st_uid == os.geteuid():
+                for path in self.path.parent.glob(f"{NAME}*"):
+                    path.chmod(0o600)
 
     def _migrate(self) -> None:
         with self.transaction() as connection:

@@ -17,7 +17,10 @@ from unionfs.store.staging import discard, flocked, staged, sync_names
 SNAPSHOTS = "snapshots"
 
 _MODE = 0o711
-"""Containers under other users pass through to their own root, but see no other's name."""
+"""Of each snapshot: its contents have modes of their own."""
+_PRIVATE = 0o700
+"""Of what they are in.  Somebody in a container may make set-id programs, which nobody outside shall reach by a path; containers
+themselves are in a mount, and pass through nothing."""
 
 
 class Places:
@@ -64,7 +67,8 @@ class Places:
         Raises:
             OSError: as rename(2), fsync(2).
         """
-        self._snapshots.mkdir(mode=_MODE, exist_ok=True)
+        self._snapshots.mkdir(mode=_PRIVATE, exist_ok=True)
+        self._snapshots.chmod(_PRIVATE)  # one of an earlier unionfs is open
         place = self.path(number)
         # The number of a transaction that was not committed is given out again, and its directory may be there already.
         if place.exists():

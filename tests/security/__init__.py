@@ -1,0 +1,1 @@
+"""One test or more for each claim of docs/security.md."""
