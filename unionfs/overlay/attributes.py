@@ -190,8 +190,10 @@ class Attributes:
     def _stored_name(self, inode: Inode, name: bytes) -> bytes | None:
         """The name under which the layer has what users call ``name``; None for what is none of theirs."""
         self._check_has_xattrs()
-        name = self._tree.xattrs.stored_name(name)
-        return ownership.stored_xattr(self._tree, inode, name) if self._tree.has_overrides else name
+        stored = self._tree.xattrs.stored_name(name)
+        if stored is None or not self._tree.has_overrides:
+            return stored
+        return ownership.stored_xattr(self._tree, inode, stored)
 
     def _writable_name(self, inode: Inode, name: bytes) -> bytes:
         stored = self._stored_name(inode, name)

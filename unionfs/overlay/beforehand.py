@@ -22,6 +22,7 @@ from unionfs.overlay import kinds
 from unionfs.overlay.data_copy import Reflinks, copy_data
 from unionfs.overlay.data_update import update_data
 from unionfs.overlay.inode import Inode
+from unionfs.overlay.real_file import READ, open_own
 from unionfs.overlay.tree import Tree
 
 _log = logging.getLogger("unionfs.overlay")
@@ -60,7 +61,7 @@ class Beforehand:
         sources: list[int] = []
         for inode in tree.nodes:
             if len(sources) < _MOST_FILES and may_be_written(tree, inode) and tree.stat(inode).st_size > _SMALL:
-                sources.append(os.open(tree.path(inode), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+                sources.append(open_own(tree, inode, READ))
         return (lambda: self._copy(sources, tells)) if sources else None
 
     def take(self, st: os.stat_result) -> Prepared | None:

@@ -23,6 +23,7 @@ from unionfs.overlay.data_update import update_data
 from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.layer import RealDir
 from unionfs.overlay.metadata_copy import copy_metadata
+from unionfs.overlay.real_file import READ, open_own
 from unionfs.overlay.snapshots import CarriedFile, Staged
 from unionfs.overlay.tree import Tree
 
@@ -168,7 +169,7 @@ class Carried:
         if prepared.state is None or prepared.state != state_of(file.st) or prepared.state[:2] != now[:2]:
             return None
         # The metadata may have changed, too, when it was copied; it is here only that it is put on the copy.
-        source = os.open(self._tree.path(file.inode), os.O_RDONLY | os.O_CLOEXEC)
+        source = open_own(self._tree, file.inode, READ)
         try:
             with path.open("r+b") as target:
                 _copy_all_metadata(source, target.fileno(), os.fstat(source))
@@ -188,7 +189,7 @@ class Carried:
     def _copy_one(self, number: int, reflinks: Reflinks) -> State:
         file, path = self.files[number], self._staged.copies / str(number)
         before = self._state(file)
-        source = os.open(self._tree.path(file.inode), os.O_RDONLY | os.O_CLOEXEC)
+        source = open_own(self._tree, file.inode, READ)
         try:
             is_new = not path.exists()
             target = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -12,6 +12,7 @@ from unionfs.overlay import kinds, ownership
 from unionfs.overlay.copy_up import CopyUp
 from unionfs.overlay.data_place import DataPlace
 from unionfs.overlay.inode import Directory, Inode
+from unionfs.overlay.memory_filesystems import MemoryFilesystems
 from unionfs.overlay.real_file import find_data, open_own, read_fd, write_fd
 from unionfs.overlay.tree import Tree
 
@@ -25,6 +26,7 @@ class Contents:
         self._copy_up = copy_up
         self._sync = sync
         self._buffer = memoryview(bytearray())
+        self._memory = MemoryFilesystems()
         self.copying_ranges: set[object] = set()
         """The copies between files that other threads are making, or are about to."""
 
@@ -40,12 +42,13 @@ class Contents:
         """Make ``inode`` ready for an open with ``flags``."""
         truncates = flags & os.O_TRUNC != 0
         if flags & os.O_ACCMODE != os.O_RDONLY or truncates:
+            was_upper = inode.is_upper
             moved = self._copy_up.copy_up(inode, with_data=not truncates)
             if moved is not inode:
                 # The kernel holds the lower file in passthrough: it must look the name up again, and finds the copy.
                 raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
             if truncates:
-                os.ftruncate(write_fd(self._tree, inode), 0)
+                self._cut(inode, 0, was_upper)
             self._tree.nodes.written.add(inode.node)
         elif inode.rare is not None and inode.data is not None:
             find_data(self._tree, inode)  # who opens a file is told that there is no data, not who reads it
@@ -66,14 +69,15 @@ class Contents:
         try:
             count = os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
         except OSError as error:
-            if error.errno == errno.EOPNOTSUPP:
-                # A filesystem in memory, or one that cannot tell: the page cache is all there is to ask.
+            if error.errno == errno.EOPNOTSUPP and self._memory.holds(inode):
                 return buffer[: os.preadv(fd, [buffer], offset)]
-            if error.errno != errno.EAGAIN:
+            # EOPNOTSUPP of any other: FUSE, for one, cannot tell, and its server may take its time.
+            if error.errno not in (errno.EAGAIN, errno.EOPNOTSUPP):
                 raise
             count = -1
-        # Fewer bytes than asked for mean either the end of the file or that the rest is not in memory.
-        if count == size or (count >= 0 and offset + count >= os.fstat(fd).st_size):
+        # Fewer bytes than asked for mean either the end of the file or that the rest is not in memory.  Of a filesystem with a
+        # server fstat(2) may wait for that.
+        if count == size or (count >= 0 and not self._memory.has_server(inode) and offset + count >= os.fstat(fd).st_size):
             return buffer[:count]
         raise Blocking(_Read(os.dup(fd), offset, size), restart=False)
 
@@ -104,9 +108,16 @@ class Contents:
         """Set the length of a file; the inode that stands for it from now on."""
         if inode.kind != kinds.REG:
             raise OSError(errno.EISDIR if inode.kind == kinds.DIR else errno.EINVAL, "only a regular file has a length")
+        was_upper = inode.is_upper
         inode = self._copy_up.copy_up(inode, with_data=size > 0)
-        os.ftruncate(write_fd(self._tree, inode), size)
+        self._cut(inode, size, was_upper)
         return inode
+
+    def _cut(self, inode: Inode, size: int, was_upper: bool) -> None:
+        fd = write_fd(self._tree, inode)
+        # A copy without data came into view empty, as of now: there is no step left that could fail after the data is gone.
+        if was_upper or size > 0 or os.fstat(fd).st_size > 0:
+            os.ftruncate(fd, size)
 
     def fallocate(self, inode: Inode, offset: int, length: int, mode: int) -> None:
         """fallocate(2) on the upper file."""

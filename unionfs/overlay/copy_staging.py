@@ -12,6 +12,7 @@ import stat
 from enum import Enum
 
 from unionfs.filesystem import Blocking
+from unionfs.linux.times import NOW, set_times
 from unionfs.overlay import kinds
 from unionfs.overlay.copy_target import Target, install, set_origin
 from unionfs.overlay.data_copy import DataCopy, InPlaceCopy, Reflinks, Settling, StagedWork
@@ -98,6 +99,8 @@ class CopyStaging:
                 # Before the mode: of a file that is read-only then an unprivileged owner could not set attributes.
                 set_origin(self._tree, inode, target, staged.fd, st)
             copy_metadata(self._tree, inode, staged, st)
+            if extent is Extent.EMPTY:
+                set_times(staged.fd, st.st_atime_ns, NOW)
             return staged
         except OSError:
             staged.drop()
@@ -129,7 +132,7 @@ class CopyStaging:
             fd = open_for_writing(tree, inode)
             if size == 0:
                 return fd
-            target = StagedFile(tree.work, fd, None)
+            target = tree.work.stage(fd, None)
             try:
                 source_fd = self._source(inode, target)
             except OSError:
@@ -189,8 +192,9 @@ def copy_special(tree: Tree, inode: Inode, target: Target | None, st: os.stat_re
         path = b"/proc/self/fd/%d/%s" % (work.fd, staged)
         copy_metadata(tree, inode, path, st)
         if target is None:
+            copied = os.stat(staged, dir_fd=work.fd, follow_symlinks=False)
             inode.orphan_fd = os.open(staged, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=work.fd)
-            return os.fstat(inode.orphan_fd)
+            return copied
         set_origin(tree, inode, target, path, st)
         copied = os.stat(staged, dir_fd=work.fd, follow_symlinks=False)
         install(tree, target.place, lambda fd: os.rename(staged, target.name, src_dir_fd=work.fd, dst_dir_fd=fd))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,6 +12,8 @@ from unionfs.overlay import snapshot_origins
 from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.layer import RealDir
 from unionfs.overlay.tree import Tree
+
+_log = logging.getLogger("unionfs.overlay")
 
 
 class Target(NamedTuple):
@@ -42,10 +45,23 @@ def set_origin(tree: Tree, inode: Inode, target: Target, copy: bytes | int, st: 
 
 
 def install(tree: Tree, upper: RealDir, put: Callable[[int], None]) -> None:
-    """Run ``put`` on the descriptor of ``upper`` and give that its times back: for the user nothing has changed in it."""
+    """Run ``put`` on the descriptor of ``upper`` and give that its times back: for the user nothing has changed in it.
+
+    Raises:
+        OSError: that of ``put``.  Once that is done the object is in place, and whoever is told otherwise would put it there
+            again; so times that cannot be given back are only logged.
+    """
     fd = tree.dir_fd(upper)
     before = os.fstat(fd)
     put(fd)
+    try:
+        _give_times_back(fd, before)
+        upper.layer.hide_change(before, fd)
+    except OSError as error:
+        _log.warning("could not give %s its times back after a copy-up: %s", upper.path(), error)
+
+
+def _give_times_back(fd: int, before: os.stat_result) -> None:
     times = before.st_atime_ns, before.st_mtime_ns
     try:
         os.utime(fd, ns=times)
@@ -54,4 +70,3 @@ def install(tree: Tree, upper: RealDir, put: Callable[[int], None]) -> None:
             raise
         # The descriptor of a directory that may not be read (O_PATH) is good for paths only.
         os.utime(b"/proc/self/fd/%d" % fd, ns=times)
-    upper.layer.hide_change(before, fd)

@@ -86,6 +86,9 @@ class CopyUp:
             if inode.copying is not None and not inode.copying.done:
                 # The copying puts the file's times back at its end, and would undo a change of them.
                 raise Blocking(inode.copying)
+            if inode.is_indexed:
+                assert self._tree.index is not None
+                self._tree.index.settle(inode.links)
             return inode
         if not self._metacopy or inode.kind != kinds.REG or not inode.names or self._tree.stat(inode).st_size == 0:
             return self.copy_up(inode)
@@ -134,6 +137,17 @@ class CopyUp:
     # -- everything else --------------------------------------------------------------------------------------------------
 
     def _copy_object_up(self, inode: Inode, extent: Extent) -> Inode:
+        try:
+            return self._make_and_install(inode, extent)
+        except OSError:
+            copying = inode.copying
+            if copying is not None and copying.done and copying.error is not None:
+                # Else whoever tries again would be told of this one's error.
+                copying.abandon()
+                inode.copying = None
+            raise
+
+    def _make_and_install(self, inode: Inode, extent: Extent) -> Inode:
         lower = self._tree.stat(inode)
         target = self._target_of(inode, lower)
         if inode.kind == kinds.REG:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from unionfs.overlay.listing import DOT_WHITEOUT, RealName, kind_of, real_name
 from unionfs.overlay.lower_stack import redirect_for
 from unionfs.overlay.ownership import own_new
 from unionfs.overlay.tree import Tree
+
+_log = logging.getLogger("unionfs.overlay")
 
 Make = Callable[[int, bytes], os.stat_result | None]
 """Makes an object in an open directory under a name; its attributes, if they can be had for less than looking the name up."""
@@ -44,10 +47,13 @@ class Creation:
         tree = self._tree
         made = -1
 
-        def make(dir_fd: int, final_name: bytes) -> os.stat_result:
+        def make(dir_fd: int, final_name: bytes) -> os.stat_result | None:
             nonlocal made
             made = os.open(final_name, _CREATE, stat.S_IMODE(mode), dir_fd=dir_fd)
-            return os.fstat(made)
+            try:
+                return os.fstat(made)
+            except OSError:
+                return None  # asked for once more by name, where what was made is taken back after an error
 
         try:
             inode, st = self._make(parent, name, make, caller, stat.S_IFREG | mode)
@@ -113,6 +119,7 @@ class Creation:
 
         if inode.has_origin or inode.data is not None:
             tree.mark_impure(parent)
+        ino = inode.hard_link_ino or tree.stat(inode).st_ino
         if tree.has_whiteout(parent, name):
             with tree.work.staged(tree.work.new_name()) as staged:
                 make(tree.work.fd, staged)
@@ -121,12 +128,12 @@ class Creation:
             make(tree.dir_fd(upper), name)
         if orphan_fd >= 0:
             tree.adopt(inode, upper, name)
-        st = tree.stat(inode)
         if not inode.hard_link_ino:
-            tree.nodes.add_hard_link(inode, st.st_ino)
-        _enter(parent, name, real_name(inode.kind, st.st_ino))
+            tree.nodes.add_hard_link(inode, ino)
+        _enter(parent, name, real_name(inode.kind, ino))
         tree.nodes.attach(inode, parent, name)
-        return inode, st
+        # Last: the name is there, whether its attributes can be had or not.
+        return inode, tree.stat(inode)
 
     def _redirect(self, inode: Inode) -> None:
         """A metadata-only copy with several names finds its data by a path, which is good under all of them."""
@@ -150,9 +157,18 @@ class Creation:
             try:
                 st = own_new(tree, parent, upper_fd, name, caller, upper_fd, found)
             except OSError:
-                _remove(name, upper_fd, stat.S_ISDIR(mode))
+                self._take_back(parent, name, upper_fd, stat.S_IFMT(mode))
                 raise
         return self._enter_new(parent, upper, name, st)
+
+    @staticmethod
+    def _take_back(parent: Directory, name: bytes, upper_fd: int, type_: int) -> None:
+        """Remove what was just made.  Where that cannot be done it is there, and the union must not say otherwise."""
+        try:
+            _remove(name, upper_fd, type_ == stat.S_IFDIR)
+        except OSError as error:
+            _log.warning("could not take back %s, which was not made in full: %s", os.fsdecode(name), error)
+            _enter(parent, name, real_name(type_ >> 12, 0))
 
     def _take_umask(self, caller: Caller) -> None:
         # The umask of the caller becomes ours for the call, and the filesystem leaves it out where there is a default ACL.

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from unionfs.overlay import kinds
 from unionfs.overlay.inode import Inode, LowerLinks
-from unionfs.overlay.layer import Layer, RealDir
+from unionfs.overlay.layer import Layer, RealDir, open_index
 from unionfs.overlay.listing import kind_of
 from unionfs.overlay.origin import UNKNOWN, Origins
 from unionfs.overlay.private_xattrs import PrivateXattrs
@@ -63,11 +63,12 @@ class Index:
         if not read_only:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(path, 0o700)
-        self._layer = Layer("index", path, os.open(path, _OPEN_DIR), is_upper=not read_only)
+        self._layer = open_index(path, is_upper=not read_only)
         try:
             self._verify_upper(upper, read_only)
             if not read_only:
                 self._clean()
+            self._unsettled: set[bytes] = set()
             self._entries = {name for name in map(os.fsencode, os.listdir(self.place.fd)) if not name.startswith(b"#")}
         except OSError:
             self.close()
@@ -195,13 +196,26 @@ class Index:
         links.entry, links.offset = entry, links.nlink - 1
 
     def link(self, links: LowerLinks, dir_fd: int, name: bytes) -> None:
-        """Give an indexed file in the upper layer a name that the union shows it by already: that of a lower one."""
+        """Give an indexed file in the upper layer a name that the union shows it by already: that of a lower one.
+
+        What is written on it holds with the name and without, but no other name may change before `settle`."""
         path = self._path(links.entry)
         nlink = os.stat(links.entry, dir_fd=self.place.fd, follow_symlinks=False).st_nlink
+        self._unsettled.add(links.entry)
         self._xattrs.set_nlink(path, b"L%+d" % (nlink + links.offset - links.nlink))
         os.link(links.entry, name, src_dir_fd=self.place.fd, dst_dir_fd=dir_fd, follow_symlinks=False)
         links.offset -= 1
-        self._xattrs.set_nlink(path, b"U%+d" % links.offset)
+
+    def settle(self, links: LowerLinks | None) -> None:
+        """Call before a change of upper names of an indexed file: its count must not be relative to the lower's then, as `link`
+        may have left it.
+
+        Raises:
+            OSError: what setxattr(2) gives.
+        """
+        if links is not None and links.entry in self._unsettled:
+            self._xattrs.set_nlink(self._path(links.entry), b"U%+d" % links.offset)
+            self._unsettled.discard(links.entry)
 
     def drop_if_unnamed(self, inode: Inode) -> None:
         """Call when a name of ``inode`` has gone.  With the last one its entry goes too, and it becomes an orphan.

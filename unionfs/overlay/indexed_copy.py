@@ -42,6 +42,7 @@ def link_up(tree: Tree, inode: Inode, parent: Directory, name: bytes, upper: Rea
     install(tree, upper, lambda fd: index.link(links, fd, name))
     if parent.upper_names is not None:
         parent.upper_names[name] = real_name(inode.kind, inode.hard_link_ino)
+    index.settle(links)
 
 
 def _parts(tree: Tree, inode: Inode) -> tuple[Index, LowerLinks]:

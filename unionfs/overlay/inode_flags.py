@@ -57,7 +57,9 @@ class InodeFlags:
     def _opened(self, inode: Inode) -> Iterator[int]:
         """A descriptor of the real object that ioctl(2) takes: one of O_PATH will not do."""
         if isinstance(inode, Directory):
-            fd = os.open(self._tree.path(inode), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            # One that was removed has a link in /proc for a path.
+            no_follow = 0 if inode.orphan_fd >= 0 else os.O_NOFOLLOW
+            fd = os.open(self._tree.path(inode), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | no_follow)
             try:
                 yield fd
             finally:

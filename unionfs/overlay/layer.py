@@ -188,20 +188,33 @@ def _open_private(label: str, path: Path) -> Layer:
         if error.errno not in (errno.EPERM, errno.ENOSYS, errno.EINVAL):
             raise
         _log.info("%s is used without a private read-only mount (%s): %s", label, error.strerror, path)
-        return Layer(label, path, os.open(path, _OPEN_DIR & ~os.O_NOFOLLOW), is_upper=False)
+        return _layer(label, path, os.open(path, _OPEN_DIR & ~os.O_NOFOLLOW), is_upper=False)
     try:
-        return Layer(label, path, os.open(b".", _OPEN_DIR, dir_fd=mount_fd), is_upper=False, mount_fd=mount_fd)
+        return _layer(label, path, os.open(b".", _OPEN_DIR, dir_fd=mount_fd), is_upper=False, mount_fd=mount_fd)
     except OSError:
         os.close(mount_fd)
+        raise
+
+
+def _layer(label: str, path: Path, root_fd: int, *, is_upper: bool, mount_fd: int = -1) -> Layer:
+    try:
+        return Layer(label, path, root_fd, is_upper, mount_fd)
+    except OSError:
+        os.close(root_fd)
         raise
 
 
 def open_upper(path: Path) -> Layer:
     """Open the upper layer.  Not through a mount of its own: files are renamed between it and the work directory, and rename(2)
     refuses that across mounts."""
-    return Layer("upper", path, os.open(path, _OPEN_DIR & ~os.O_NOFOLLOW), is_upper=True)
+    return _layer("upper", path, os.open(path, _OPEN_DIR & ~os.O_NOFOLLOW), is_upper=True)
 
 
 def open_upper_read_only(path: Path) -> Layer:
     """Open the upper layer of a union that shall not change it: as protected as a lower, and for nobody a place to write."""
     return _open_private("upper", path)
+
+
+def open_index(path: Path, is_upper: bool) -> Layer:
+    """Open an index of hard links: what is in it is in the upper, or looked at only."""
+    return _layer("index", path, os.open(path, _OPEN_DIR), is_upper=is_upper)

@@ -124,6 +124,7 @@ def _look(tree: Tree, inode: Inode, st: os.stat_result) -> tuple[object, ...]:
         st = tree.stat(inode)
     path = tree.path(inode)
     names = tree.xattrs.shown_names(os.fsencode(name) for name in os.listxattr(path, follow_symlinks=False))
-    xattrs = {name: os.getxattr(path, tree.xattrs.stored_name(name), follow_symlinks=False) for name in names}
+    stored = {name: tree.xattrs.stored_name(name) for name in names}
+    xattrs = {name: os.getxattr(path, where, follow_symlinks=False) for name, where in stored.items() if where is not None}
     target = os.readlink(path) if inode.kind == kinds.LNK else b""
     return inode.kind, st.st_mode, st.st_uid, st.st_gid, st.st_rdev, target, xattrs, (st.st_size, st.st_mtime_ns)

@@ -104,6 +104,7 @@ class LiveSnapshot:
         self._old = tree.upper_layer
         self.snapshots = Snapshots(self._old.path, tree.xattrs)
         lowers = [layer.path for layer in tree.lowers if not layer.is_snapshot]
+        self._below = self.snapshots.below(self._old.path)
         self.staged: Staged = self.snapshots.stage(name, lowers)
         self._beforehand = Beforehand(self.staged.copies, sync)
 
@@ -151,7 +152,9 @@ class LiveSnapshot:
             self.discard()
             raise
         notices = self._change(switch, frozen, upper, carried)
-        return Taken(self.snapshots.get(self.staged.number), notices)
+        assert self.staged.about is not None
+        # Not read from the disk: what fails from here on must not keep the notices from the kernel.
+        return Taken(Snapshot(self.staged.number, self._old.path, self._below, self.staged.about), notices)
 
     def _change(self, switch: _Switch, frozen: Layer, upper: NewUpper, carried: Carried) -> list[Notice]:
         """After the exchange: memory, then the rest on disk."""

@@ -182,8 +182,9 @@ class _Walk:
 
 def check_redirect(value: bytes) -> None:
     """EINVAL for a redirect that OverlayFS refuses: with an empty component, or a relative one with a slash."""
-    valid = all(value[1:].split(b"/")) if value.startswith(b"/") else b"/" not in value
-    if not valid or b"\0" in value or b".." in value.split(b"/"):
+    names = value[1:].split(b"/") if value.startswith(b"/") else [value]
+    # A dot would merge a directory with what it is in, a tree without end; the kernel finds no such name (lookup_one_len).
+    if not all(names) or b"/" in names[0] or b"\0" in value or b".." in names or b"." in names:
         raise OSError(errno.EINVAL, f"invalid redirect {value!r} in a layer")
 
 

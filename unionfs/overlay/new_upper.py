@@ -59,12 +59,14 @@ class NewUpper:
         if self.index is None:
             return
         base = os.open(b"..", _OPEN_DIR, dir_fd=self._tree.work.fd)
-        staged = os.open(self._staged.directory, _OPEN_DIR)
         try:
-            renameat2(staged, _INDEX, base, _INDEX, RENAME_EXCHANGE)
+            staged = os.open(self._staged.directory, _OPEN_DIR)
+            try:
+                renameat2(staged, _INDEX, base, _INDEX, RENAME_EXCHANGE)
+            finally:
+                os.close(staged)
         finally:
             os.close(base)
-            os.close(staged)
         self.index.place.layer.path = Path(os.readlink(f"/proc/self/fd/{self.index.place.fd}"))
 
     def close(self) -> None:

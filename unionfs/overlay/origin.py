@@ -6,7 +6,6 @@ version 0, magic 0xfb, length of the whole, flags (byte order), handle type, and
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import struct
@@ -29,6 +28,10 @@ _GONE = (errno.ESTALE, errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM
 
 UNKNOWN = b""
 """The value that says: copied up, but from where cannot be told."""
+
+
+_OF_THE_MOMENT = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What tells nothing of the handle."""
 
 
 class Found(NamedTuple):
@@ -67,7 +70,12 @@ class Origins:
 
     def find(self, value: bytes) -> Found | None:
         """The lower object that an origin value means; None where it cannot be told: another filesystem or byte order, an object
-        that is gone, or no right to open by handle."""
+        that is gone, or no right to open by handle.
+
+        Raises:
+            OSError: EIO, EMFILE, ENFILE, ENOMEM: it might be told at another time.  To say "none" then would take names from the
+                files of an index.
+        """
         decoded = decode(value)
         if decoded is None:
             return None
@@ -75,8 +83,11 @@ class Origins:
         for root_fd, root_uuid in self._roots:
             if uuid not in (root_uuid, NO_UUID):
                 continue
-            with contextlib.suppress(OSError):
+            try:
                 return _stat_handle(root_fd, kind, fid)
+            except OSError as error:
+                if error.errno in _OF_THE_MOMENT:
+                    raise
         return None
 
 

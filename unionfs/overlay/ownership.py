@@ -13,10 +13,11 @@ import os
 import stat
 
 from unionfs.filesystem import Caller
+from unionfs.linux.chmod import change_mode
 from unionfs.overlay.id_map import ACL_PREFIX
 from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.layer import Layer
-from unionfs.overlay.stat_override import REAL_PERMISSIONS, StatOverride, Stored, can_hold
+from unionfs.overlay.stat_override import OWN_NAMES, REAL_PERMISSIONS, StatOverride, Stored, can_hold
 from unionfs.overlay.tree import Tree
 
 _log = logging.getLogger("unionfs.overlay")
@@ -82,7 +83,7 @@ def chown(tree: Tree, inode: Inode, uid: int, gid: int) -> None:
     override = _upper_override(tree, st.st_mode)
     if override is None:
         if not _chown(tree, path, uid, gid, follow) and stat.S_ISREG(st.st_mode):
-            os.chmod(path, stat.S_IMODE(without_set_ids(st.st_mode)))
+            _chmod(path, stat.S_IMODE(without_set_ids(st.st_mode)), follow)
         return
     before = override.read(path, follow, Stored.of(st))
     mode = before.mode if stat.S_ISDIR(st.st_mode) else without_set_ids(before.mode)
@@ -95,7 +96,8 @@ def chmod(tree: Tree, inode: Inode, mode: int) -> None:
     st = None if tree.ids is None else tree.stat(inode)
     override = None if st is None else _upper_override(tree, st.st_mode)
     if st is None or override is None:
-        os.chmod(tree.target(inode)[0], stat.S_IMODE(mode))
+        target, follow = tree.target(inode)
+        _chmod(target, stat.S_IMODE(mode), follow)
     else:
         path, follow = tree.path(inode), inode.orphan_fd >= 0
         _rewrite(override, path, follow, st, override.read(path, follow, Stored.of(st))._replace(mode=mode))
@@ -104,7 +106,7 @@ def chmod(tree: Tree, inode: Inode, mode: int) -> None:
 def _rewrite(override: StatOverride, path: bytes, follow: bool, st: os.stat_result, stored: Stored) -> None:
     if st.st_mode & (stat.S_ISUID | stat.S_ISGID):
         # Made before owners went into attributes: the real bits would outlive a write by somebody who may not keep them.
-        os.chmod(path, stat.S_IMODE(st.st_mode) & 0o1777)
+        _chmod(path, stat.S_IMODE(st.st_mode) & 0o1777, follow)
     override.write(path, follow, stored)
 
 
@@ -141,7 +143,7 @@ def own_new(
         return st
     _chown(tree, name, uid, gid, follow, dir_fd)
     if st.st_mode & (stat.S_ISUID | stat.S_ISGID) and not stat.S_ISDIR(st.st_mode):
-        os.chmod(name, stat.S_IMODE(st.st_mode), dir_fd=dir_fd)
+        _chmod(name, stat.S_IMODE(st.st_mode), follow, dir_fd)
     return os.stat(name, dir_fd=dir_fd, follow_symlinks=follow)
 
 
@@ -151,7 +153,7 @@ def _override_new(override: StatOverride, path: bytes, follow: bool, new: Stored
         # The filesystem handed down the bit of the real parent, which has none or means somebody else by it.
         mode = mode & ~stat.S_ISGID | parent.mode & stat.S_ISGID
     # The permissions first: those that were asked for may forbid even the owner to set an attribute.
-    os.chmod(path, REAL_PERMISSIONS)
+    _chmod(path, REAL_PERMISSIONS, follow)
     override.write(path, follow, new._replace(mode=mode))
 
 
@@ -197,11 +199,11 @@ def copy_mode(tree: Tree, source: Stored, target: bytes | int, st: os.stat_resul
     """Second step, after the attributes: the permissions.  ``is_owned``: what the first one returned."""
     override = _upper_override(tree, st.st_mode)
     if override is not None:
-        os.chmod(target, REAL_PERMISSIONS)
+        _chmod(target, REAL_PERMISSIONS, follow)
         override.write(target, follow, source)
     elif not stat.S_ISLNK(st.st_mode):
         # A set-id bit would be that of whoever serves the union.
-        os.chmod(target, stat.S_IMODE(source.mode) & (0o7777 if is_owned else 0o1777))
+        _chmod(target, stat.S_IMODE(source.mode) & (0o7777 if is_owned else 0o1777), follow)
 
 
 def copied_xattr(tree: Tree, inode: Inode, st: os.stat_result, name: bytes) -> bytes | None:
@@ -234,13 +236,18 @@ def stored_xattr(tree: Tree, inode: Inode, name: bytes) -> bytes | None:
     if tree.has_overrides and name.startswith(ACL_PREFIX):
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
     override = override_of(tree, inode)
-    return name if override is None else override.stored_name(name)
+    if override is not None:
+        return override.stored_name(name)
+    # An upper that keeps none yet would take the form that its root shows at the next mount.
+    return None if tree.has_overrides and name in OWN_NAMES else name
 
 
 def shown_xattrs(tree: Tree, inode: Inode, names: list[bytes]) -> list[bytes]:
     """What users see of the names that the layer holds."""
     override = override_of(tree, inode)
-    if override is not None:
+    if override is None:
+        names = [name for name in names if name not in OWN_NAMES]
+    else:
         names = [visible for name in names if (visible := override.shown_name(name)) is not None]
     return [name for name in names if not name.startswith(ACL_PREFIX)] if tree.has_overrides else names
 
@@ -252,6 +259,14 @@ def _upper_override(tree: Tree, mode: int) -> StatOverride | None:
     """The attribute that an object of the upper layer has its owner in; ``mode``: its real one."""
     override = tree.upper_layer.override
     return override if override is not None and can_hold(mode) else None
+
+
+def _chmod(target: int | bytes, mode: int, follow: bool, dir_fd: int | None = None) -> None:
+    """Not through a symbolic link unless ``follow``: whoever may write to the layer may have put one there just now."""
+    if follow or isinstance(target, int):
+        os.chmod(target, mode, dir_fd=dir_fd)
+    else:
+        change_mode(target, mode, dir_fd)
 
 
 def _chown(tree: Tree, target: int | bytes, uid: int, gid: int, follow: bool, dir_fd: int | None = None) -> bool:

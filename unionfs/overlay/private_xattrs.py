@@ -142,9 +142,9 @@ class PrivateXattrs:
         os.removexattr(path, self._opaque)
         return True
 
-    def make_opaque(self, path: bytes) -> None:
+    def make_opaque(self, path: bytes, follow: bool = False) -> None:
         """Mark a directory opaque."""
-        os.setxattr(path, self._opaque, HIDES_ALL)
+        os.setxattr(path, self._opaque, HIDES_ALL, follow_symlinks=follow)
 
     def make_whiteout(self, path: bytes) -> None:
         """Make a whiteout of an empty regular file; only in a directory for which `announce_whiteouts` was called it is one."""
@@ -160,16 +160,17 @@ class PrivateXattrs:
 
     def remove_metacopy(self, fd: int) -> None:
         """An open file has its data itself now, so that its redirect leads nowhere any more."""
-        os.removexattr(fd, self._metacopy)
-        try:
-            os.removexattr(fd, self._redirect)
-        except OSError as error:
-            if error.errno not in _ABSENT:
-                raise
+        for name in (self._metacopy, self._redirect):
+            try:
+                os.removexattr(fd, name)
+            except OSError as error:
+                # The first may be gone: from an earlier attempt, which failed at the second.
+                if error.errno not in _ABSENT:
+                    raise
 
     def set_redirect(self, path: bytes, value: bytes) -> None:
         """Let a directory be merged with what the layers below have at ``value``, or a metadata-only copy have that data."""
-        os.setxattr(path, self._redirect, value)
+        os.setxattr(path, self._redirect, value, follow_symlinks=False)
 
     def set_origin(self, path: bytes | int, value: bytes, follow: bool) -> bool:
         """Note where an object, at a path or open, was copied up from; false where it can have no such attribute (best effort, as
@@ -212,9 +213,12 @@ class PrivateXattrs:
 
     # -- what users see -----------------------------------------------------------------------------------------------
 
-    def stored_name(self, name: bytes) -> bytes:
+    def stored_name(self, name: bytes) -> bytes | None:
         """The name under which a layer holds what a user calls ``name``: one of the union's own gets one more ``overlay.``, so
-        that unions can be nested.  EOPNOTSUPP where that gets too long."""
+        that unions can be nested.  EOPNOTSUPP where that gets too long.  None: users have nothing of that name, neither to see
+        nor to set."""
+        if self._is_reserved(name):
+            return None
         if not name.startswith(self.prefix):
             return name
         stored = self._escaped + name[len(self.prefix) :]
@@ -227,6 +231,8 @@ class PrivateXattrs:
         them."""
         shown = []
         for name in names:
+            if self._is_reserved(name):
+                continue
             if not name.startswith(self.prefix):
                 shown.append(name)
             elif name.startswith(self._escaped):
@@ -235,4 +241,8 @@ class PrivateXattrs:
 
     def is_private(self, name: bytes) -> bool:
         """Whether a stored name is the union's own, so that a copy-up leaves it behind."""
-        return name.startswith(self.prefix) and not name.startswith(self._escaped)
+        return self._is_reserved(name) or (name.startswith(self.prefix) and not name.startswith(self._escaped))
+
+    def _is_reserved(self, name: bytes) -> bool:
+        # Where it is heeded, whoever owns a directory could hide with it what others see below.
+        return self.is_user and name == _FUSE_OVERLAYFS_OPAQUE

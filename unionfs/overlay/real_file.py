@@ -6,12 +6,15 @@ import errno
 import os
 
 from unionfs.filesystem import StaleAttributes
+from unionfs.linux.chmod import change_mode
 from unionfs.overlay.data_place import DataPlace
 from unionfs.overlay.fd_pool import close
 from unionfs.overlay.inode import Inode
 from unionfs.overlay.tree import Tree
 
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+"""How a file of a layer is opened: neither a link nor a fifo that somebody has put there leads or holds us anywhere."""
+
 _WRITE = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -50,9 +53,9 @@ def open_lower_file(tree: Tree, inode: Inode) -> int:
 
 def _open_data(tree: Tree, inode: Inode) -> int:
     if inode.rare is None or inode.data is None:
-        return open_own(tree, inode, _READ)
+        return open_own(tree, inode, READ)
     data = find_data(tree, inode)
-    return os.open(data.name, _READ, dir_fd=tree.dir_fd(data.place))
+    return os.open(data.name, READ, dir_fd=tree.dir_fd(data.place))
 
 
 def find_data(tree: Tree, inode: Inode) -> DataPlace:
@@ -72,10 +75,11 @@ def find_data(tree: Tree, inode: Inode) -> DataPlace:
 
 
 def open_own(tree: Tree, inode: Inode, flags: int) -> int:
-    """Open the real object itself, which need not have the data."""
+    """Open the real object itself, which need not have the data; no link is followed, and no fifo waited for, that somebody has
+    put in its place."""
     if inode.orphan_fd >= 0:
         return os.open(b"/proc/self/fd/%d" % inode.orphan_fd, flags & ~os.O_NOFOLLOW)
-    return os.open(inode.place_name, flags, dir_fd=tree.dir_fd(inode.place))
+    return os.open(inode.place_name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=tree.dir_fd(inode.place))
 
 
 def open_for_writing(tree: Tree, inode: Inode) -> int:
@@ -89,8 +93,15 @@ def open_for_writing(tree: Tree, inode: Inode) -> int:
             raise
     path = tree.path(inode)
     mode = tree.stat(inode).st_mode & 0o7777
-    os.chmod(path, mode | 0o600)
+    _chmod(inode, path, mode | 0o600)
     try:
         return open_own(tree, inode, _WRITE)
     finally:
+        _chmod(inode, path, mode)
+
+
+def _chmod(inode: Inode, path: bytes, mode: int) -> None:
+    if inode.orphan_fd >= 0:  # its path is a link in /proc
         os.chmod(path, mode)
+    else:
+        change_mode(path, mode)

@@ -8,6 +8,7 @@ redirect_dir it does not move (EXDEV: mv(1) copies it).
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ from unionfs.overlay.lower_stack import redirect_for
 from unionfs.overlay.metadata_copy import copy_metadata
 from unionfs.overlay.removal import KeptReachable, forget_name
 from unionfs.overlay.tree import Tree
+
+_log = logging.getLogger("unionfs.overlay")
 
 
 @dataclass(slots=True)
@@ -101,14 +104,13 @@ class Rename:
             elif over_whiteout and (is_directory or leaves_whiteout):
                 # The whiteout that is in the way moves to the old name: it is wanted there, or can be removed there.
                 renameat2(old_fd, old.name, new_fd, new.name, RENAME_EXCHANGE)
-                if not leaves_whiteout:
-                    os.unlink(old.name, dir_fd=old_fd)
+                leaves_whiteout = leaves_whiteout or not self._is_removed(old_fd, old.name)
             elif leaves_whiteout:
                 self._replace_leaving_whiteout(old, new)
             else:
                 os.rename(old.name, new.name, src_dir_fd=old_fd, dst_dir_fd=new_fd)
             if isinstance(new.inode, Directory) and not whiteouts.has_opaque_xattr:
-                whiteouts.remove_beside(new_fd, new.name)
+                whiteouts.tidy_beside(new_fd, new.name)
         if new.inode is not None:
             forget_name(tree, new.inode, new.parent, new.name)
         self._move(old, new, inode)
@@ -137,6 +139,16 @@ class Rename:
             whiteouts.hide_directory(old_upper, old.name)
         else:
             whiteouts.hide(old_upper, old.name)
+
+    @staticmethod
+    def _is_removed(dir_fd: int, whiteout: bytes) -> bool:
+        """Remove a whiteout that hides nothing.  The rename is done by then: where it cannot be removed it stays."""
+        try:
+            os.unlink(whiteout, dir_fd=dir_fd)
+        except OSError as error:
+            _log.warning("could not remove the whiteout %s, which hides nothing: %s", os.fsdecode(whiteout), error)
+            return False
+        return True
 
     def _check_replaceable(self, inode: Inode, target: Inode | None) -> None:
         if target is None:

@@ -118,10 +118,13 @@ class Snapshots:
         return sorted((self.get(number) for number in self._numbers()), key=lambda snapshot: snapshot.about.created)
 
     def get(self, number: int) -> Snapshot:
-        """The snapshot of that number."""
+        """The snapshot of that number.
+
+        Raises:
+            OSError: EINVAL: its description is malformed; ENOENT: there is none.
+        """
         directory = self.directory / str(number)
-        about = About(**json.loads((directory / _ABOUT).read_text()))
-        return Snapshot(number, directory / _LAYER, self.below(directory / _LAYER), about)
+        return Snapshot(number, directory / _LAYER, self.below(directory / _LAYER), _read_about(directory / _ABOUT))
 
     def find(self, text: str) -> Snapshot:
         """The snapshot that a user means by its number or its name; ENOENT if there is none."""
@@ -133,11 +136,15 @@ class Snapshots:
     def _made_with(self) -> int:
         """The number of the snapshot whose making made the upper; 0 if none did."""
         try:
-            return int(os.getxattr(self.upper, self._xattrs.made_with))
+            value = os.getxattr(self.upper, self._xattrs.made_with)
         except OSError as error:
             if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
                 return 0
             raise
+        try:
+            return int(value)
+        except ValueError:
+            raise OSError(errno.EINVAL, f"its number of a snapshot is malformed: {value!r}", str(self.upper)) from None
 
     def _numbers(self) -> list[int]:
         with contextlib.suppress(FileNotFoundError):
@@ -293,8 +300,8 @@ class Staged:
             OSError: EBUSY or EXDEV: the upper is a mount point.
         """
         assert self.about is not None
-        about = dataclasses.replace(self.about, is_consistent=is_consistent)
-        (self.directory / _ABOUT).write_text(json.dumps(dataclasses.asdict(about)))
+        self.about = dataclasses.replace(self.about, is_consistent=is_consistent)
+        (self.directory / _ABOUT).write_text(json.dumps(dataclasses.asdict(self.about)))
         if sync:
             _sync_tree(self.directory)
         renameat2(_AT_FDCWD, os.fsencode(self.upper), _AT_FDCWD, os.fsencode(self._snapshots.upper), RENAME_EXCHANGE)
@@ -381,3 +388,15 @@ def _sync(path: Path, flags: int = _OPEN_DIR) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _read_about(path: Path) -> About:
+    try:
+        about = About(**json.loads(path.read_bytes()))
+        if not isinstance(about.name, str) or not isinstance(about.created, int | float):
+            raise TypeError("name is a text, created a number")
+        if not all(isinstance(lower, str) for lower in about.lowers) or not all(isinstance(old, int) for old in about.replaces):
+            raise TypeError("lowers are texts, replaces numbers")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise OSError(errno.EINVAL, f"the description of the snapshot is malformed: {error}", str(path)) from error
+    return about

@@ -16,7 +16,10 @@ from typing import NamedTuple
 
 from unionfs.overlay import kinds
 
-_FORMAT = re.compile(rb"(\d+):(\d+):([0-7]+)(?::(dir|file|symlink|pipe|socket|(block|char)-*(\d+)[-:](\d+))[^:]*)?\0?")
+# Digits are counted: any owner of a file may have written it, and the time that int() takes grows faster than their number.
+_FORMAT = re.compile(
+    rb"(\d{1,10}):(\d{1,10}):([0-7]{1,11})(?::(dir|file|symlink|pipe|socket|(block|char)-*(\d{1,10})[-:](\d{1,10}))[^:]*)?\0?"
+)
 _TYPES = {
     b"dir": stat.S_IFDIR,
     b"file": stat.S_IFREG,
@@ -28,6 +31,7 @@ _TYPES = {
 }
 _NONE = (errno.ENODATA, errno.EOPNOTSUPP, errno.EPERM, errno.EACCES)
 _LARGEST_ID = 0xFFFFFFFE
+_LARGEST_DEVICE_PART = 0xFFFFFFFF
 _SECURITY = b"security."
 _ENCODED = b"user.containers.override_"
 _LONGEST_NAME = 255
@@ -141,7 +145,7 @@ def can_hold(mode: int) -> bool:
 
 def _parse(value: bytes, real: Stored) -> Stored:
     found = _FORMAT.fullmatch(value)
-    if found is None or max(int(found[1]), int(found[2])) > _LARGEST_ID:
+    if found is None or max(int(found[1]), int(found[2])) > _LARGEST_ID or _device_part(found) > _LARGEST_DEVICE_PART:
         raise OSError(errno.EINVAL, f"invalid owner {value!r} in a layer")
     kind, rdev = stat.S_IFMT(real.mode), real.rdev
     suffix = b""
@@ -153,3 +157,8 @@ def _parse(value: bytes, real: Stored) -> Stored:
     if (kind == stat.S_IFDIR) != stat.S_ISDIR(real.mode):
         raise OSError(errno.EINVAL, f"type {value!r} of an object that is none in a layer")
     return Stored(int(found[1]), int(found[2]), kind | int(found[3], 8) & 0o7777, rdev, suffix)
+
+
+def _device_part(found: re.Match[bytes]) -> int:
+    """The larger part of the device number; 0 where there is none."""
+    return max(int(found[6] or 0), int(found[7] or 0))

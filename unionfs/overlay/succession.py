@@ -20,11 +20,18 @@ def move(tree: Tree, inode: Inode, target: Target | None, upper_fd: int) -> Inod
 
     ``upper_fd``: a descriptor of the object for reading and writing, which the inode takes; -1: none.
     """
+    orphan_fd = -1
+    if target is None and upper_fd >= 0:
+        try:
+            orphan_fd = os.open(b"/proc/self/fd/%d" % upper_fd, os.O_PATH | os.O_CLOEXEC)
+        except OSError:
+            os.close(upper_fd)
+            raise
     moved = move_data(tree, inode, upper_fd)
     if target is None:
         moved.place = tree.upper_layer.root  # not where it is, for it has no name: which layer's it is
-        if upper_fd >= 0:
-            moved.orphan_fd = os.open(b"/proc/self/fd/%d" % upper_fd, os.O_PATH | os.O_CLOEXEC)
+        if orphan_fd >= 0:
+            moved.orphan_fd = orphan_fd
     else:
         moved.place, moved.place_name = target.place, target.name
     return moved

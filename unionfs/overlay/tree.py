@@ -258,10 +258,12 @@ class Tree(OpenStack):
     def _copied_up_inode(self, directory: Directory, name: bytes, kind: int, st: os.stat_result) -> Inode:
         """An inode for an upper object that may have an origin: then it keeps the number of that."""
         assert directory.upper is not None
-        inode = self.new_upper_inode(directory.upper, name, kind, st)
+        value, origin = b"", None
         if directory.impure:
             value = self.xattrs.origin(b"/proc/self/fd/%d/%s" % (self.dir_fd(directory.upper), name))
             origin = self.origins.find(value)
+        inode = self.new_upper_inode(directory.upper, name, kind, st)
+        if directory.impure:
             inode.has_origin = bool(value)
             # Of a lower file with several names each copied-up one is a file of its own, with its own number, unless the index
             # keeps them together.

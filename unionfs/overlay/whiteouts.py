@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import stat
 from collections.abc import Iterator
@@ -26,6 +27,9 @@ from unionfs.overlay.listing import DOT_OPAQUE, DOT_WHITEOUT, WHITEOUT, RealName
 from unionfs.overlay.options import WhiteoutForm
 from unionfs.overlay.private_xattrs import PrivateXattrs
 from unionfs.overlay.work_dir import WorkDir
+
+_OPEN_DIR = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_log = logging.getLogger("unionfs.overlay")
 
 _MAKE_EMPTY = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # No right, no such thing on this filesystem, or forbidden to the process (seccomp).
@@ -103,8 +107,10 @@ class Whiteouts:
         """Let a whiteout hide what lies below ``name`` of an upper directory, in place of what is there, no directory; atomic."""
         fd = real.open(self._pool)
         if self.form == "wh":
+            # Asked before: where nothing is there, it is done with the first step.
+            is_there = os.path.lexists(b"/proc/self/fd/%d/%s" % (fd, name))
             self.put_beside(fd, name)
-            with contextlib.suppress(FileNotFoundError):
+            if is_there:
                 os.unlink(name, dir_fd=fd)
             return
         whiteout = self._make(real, fd)
@@ -130,8 +136,12 @@ class Whiteouts:
         if self.has_opaque_xattr:
             self._xattrs.make_opaque(path)
         else:
-            with contextlib.suppress(FileExistsError), _keeping_times(path):
-                os.close(os.open(path + b"/" + DOT_OPAQUE, _MAKE_EMPTY, 0o600))
+            fd = os.open(path, _OPEN_DIR)
+            try:
+                with contextlib.suppress(FileExistsError), _keeping_times(b"/proc/self/fd/%d" % fd):
+                    os.close(os.open(DOT_OPAQUE, _MAKE_EMPTY, 0o600, dir_fd=fd))
+            finally:
+                os.close(fd)
 
     # -- showing ----------------------------------------------------------------------------------------------------------
 
@@ -141,10 +151,15 @@ class Whiteouts:
         fd = real.open(self._pool)
         if self.form == "wh":
             os.rename(staged, name, src_dir_fd=source_fd, dst_dir_fd=fd)
-            self.remove_beside(fd, name)
+            self.tidy_beside(fd, name)
         elif is_directory:
             # Only an exchange puts a directory where something else is.
-            renameat2(source_fd, staged, fd, name, RENAME_EXCHANGE)
+            try:
+                renameat2(source_fd, staged, fd, name, RENAME_EXCHANGE)
+            except FileNotFoundError:
+                # `move_without_exchange` left the whiteout beside the name.
+                os.rename(staged, name, src_dir_fd=source_fd, dst_dir_fd=fd)
+                self.tidy_beside(fd, name)
         else:
             os.rename(staged, name, src_dir_fd=source_fd, dst_dir_fd=fd)
 
@@ -162,20 +177,34 @@ class Whiteouts:
             self.put_beside(old_fd, old_name)
         if over_whiteout and self.form != "wh":
             self.put_beside(new_fd, new_name)
-            os.unlink(new_name, dir_fd=new_fd)
+            with contextlib.suppress(FileNotFoundError):  # it was beside its name already
+                os.unlink(new_name, dir_fd=new_fd)
         try:
             os.rename(old_name, new_name, src_dir_fd=old_fd, dst_dir_fd=new_fd)
         except OSError:
-            self.remove_beside(old_fd, old_name)
+            self.tidy_beside(old_fd, old_name)
             if over_whiteout and self.form != "wh":
-                self.hide(new, new_name)
-                self.remove_beside(new_fd, new_name)
+                self._hide_as_beside(new, new_name)
             raise
         if leaves_whiteout and self.form != "wh":
-            self.hide(old, old_name)
-            self.remove_beside(old_fd, old_name)
+            self._hide_as_beside(old, old_name)
         if over_whiteout:
-            self.remove_beside(new_fd, new_name)
+            self.tidy_beside(new_fd, new_name)
+
+    def _hide_as_beside(self, real: RealDir, name: bytes) -> None:
+        """Put a whiteout in the place of a name that one beside it hides.  Where that fails the other stays: it hides as well."""
+        try:
+            self.hide(real, name)
+            self.remove_beside(real.open(self._pool), name)
+        except OSError as error:
+            _log.warning("the whiteout of %s stays beside it: %s", os.fsdecode(name), error)
+
+    def tidy_beside(self, fd: int, name: bytes) -> None:
+        """`remove_beside` where ``name`` is there again, so that the file hides nothing and may as well stay."""
+        try:
+            self.remove_beside(fd, name)
+        except OSError as error:
+            _log.warning("could not remove the whiteout beside %s, which hides nothing: %s", os.fsdecode(name), error)
 
     @staticmethod
     def put_beside(fd: int, name: bytes) -> None:
@@ -201,7 +230,7 @@ class Whiteouts:
             self._adopt_in_place(real, names)
             if DOT_OPAQUE in names and self.has_opaque_xattr:
                 fd = real.open(self._pool)
-                self._xattrs.make_opaque(b"/proc/self/fd/%d" % fd)
+                self._xattrs.make_opaque(b"/proc/self/fd/%d" % fd, follow=True)
                 os.unlink(DOT_OPAQUE, dir_fd=fd)
             for hidden in list(dot_whiteouts(names)):
                 self._adopt_beside(real, hidden, names)
@@ -265,9 +294,13 @@ class Whiteouts:
         fd = self._work.fd
         if self.form == "dev":
             os.mknod(name, stat.S_IFCHR, kinds.WHITEOUT_RDEV, dir_fd=fd)
-        else:
-            os.close(os.open(name, _MAKE_EMPTY, 0o600, dir_fd=fd))
+            return
+        os.close(os.open(name, _MAKE_EMPTY, 0o600, dir_fd=fd))
+        try:
             self._xattrs.make_whiteout(b"/proc/self/fd/%d/%s" % (fd, name))
+        except OSError:
+            self._work.remove(name)
+            raise
 
 
 @contextlib.contextmanager

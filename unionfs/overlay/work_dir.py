@@ -50,18 +50,25 @@ class WorkDir:
         self.limit: SizeLimit | None = None
         """What counts the bytes of all that is installed from here."""
         self._next = 0
+        self._left: list[bytes] = []
         self._has_tmpfile = True
         self._empty()
 
     def close(self) -> None:
-        """Empty it, but for marks, and close it."""
+        """Empty it, but for marks, and close it.  Best effort: what is left is removed at the next mount."""
         if self.fd >= 0:
-            self._empty()
+            try:
+                self._empty()
+            except OSError as error:
+                _log.warning("could not empty the work directory: %s", error)
             os.close(self.fd)
             self.fd = -1
 
     def new_name(self) -> bytes:
         """A name nothing has here."""
+        left, self._left = self._left, []
+        for name in left:
+            self.remove(name)
         self._next += 1
         return b"#%x" % self._next
 
@@ -71,13 +78,15 @@ class WorkDir:
         """An empty regular file (mode 0600), open for reading and writing; without a name if the filesystem can."""
         if self._has_tmpfile:
             try:
-                return StagedFile(self, os.open(b".", _MAKE_FILE | os.O_TMPFILE, 0o600, dir_fd=self.fd), None)
+                fd = os.open(b".", _MAKE_FILE | os.O_TMPFILE, 0o600, dir_fd=self.fd)
             except OSError as error:
                 if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
                     raise
                 self._has_tmpfile = False
+            else:
+                return self.stage(fd, None)
         name = self.new_name()
-        return StagedFile(self, os.open(name, _MAKE_FILE | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=self.fd), name)
+        return self.stage(os.open(name, _MAKE_FILE | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=self.fd), name)
 
     def make_directory(self) -> StagedFile:
         """An empty directory (mode 0700), open for reading."""
@@ -92,7 +101,17 @@ class WorkDir:
         except OSError:
             self.remove(name)
             raise
-        return StagedFile(self, fd, name)
+        return self.stage(fd, name)
+
+    def stage(self, fd: int, name: bytes | None) -> StagedFile:
+        """What is open as ``fd``, and has that name here, as one in the making, which owns both; after an error too."""
+        try:
+            return StagedFile(self, fd, name)
+        except OSError:
+            os.close(fd)
+            if name is not None:
+                self.remove(name)
+            raise
 
     # -- installing and removing ----------------------------------------------------------------------------------------
 
@@ -106,7 +125,8 @@ class WorkDir:
             self.remove(name)
 
     def remove(self, name: bytes) -> None:
-        """Remove ``name`` and all below it, if it is there.  Best effort: what is left is removed at the next mount."""
+        """Remove ``name`` and all below it, if it is there.  Best effort: what is left is removed when the next thing is staged,
+        or at the next mount."""
         try:
             try:
                 os.unlink(name, dir_fd=self.fd)
@@ -116,6 +136,7 @@ class WorkDir:
                 remove_tree(self.fd, name)
         except OSError as error:
             _log.warning("could not remove %r from the work directory: %s", name, error)
+            self._left.append(name)
 
     def mark_volatile(self) -> None:
         """See `incompat.mark_volatile`."""
