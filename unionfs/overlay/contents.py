@@ -12,7 +12,6 @@ from unionfs.overlay import kinds, ownership
 from unionfs.overlay.copy_up import CopyUp
 from unionfs.overlay.data_place import DataPlace
 from unionfs.overlay.inode import Directory, Inode
-from unionfs.overlay.memory_filesystems import MemoryFilesystems
 from unionfs.overlay.real_file import find_data, open_own, read_fd, write_fd
 from unionfs.overlay.tree import Tree
 
@@ -26,7 +25,6 @@ class Contents:
         self._copy_up = copy_up
         self._sync = sync
         self._buffer = memoryview(bytearray())
-        self._memory = MemoryFilesystems()
         self.copying_ranges: set[object] = set()
         """The copies between files that other threads are making, or are about to."""
 
@@ -69,15 +67,14 @@ class Contents:
         try:
             count = os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
         except OSError as error:
-            if error.errno == errno.EOPNOTSUPP and self._memory.holds(inode):
+            if error.errno == errno.EOPNOTSUPP:
+                # A filesystem in memory, or one that cannot tell: the page cache is all there is to ask.
                 return buffer[: os.preadv(fd, [buffer], offset)]
-            # EOPNOTSUPP of any other: FUSE, for one, cannot tell, and its server may take its time.
-            if error.errno not in (errno.EAGAIN, errno.EOPNOTSUPP):
+            if error.errno != errno.EAGAIN:
                 raise
             count = -1
-        # Fewer bytes than asked for mean either the end of the file or that the rest is not in memory.  Of a filesystem with a
-        # server fstat(2) may wait for that.
-        if count == size or (count >= 0 and not self._memory.has_server(inode) and offset + count >= os.fstat(fd).st_size):
+        # Fewer bytes than asked for mean either the end of the file or that the rest is not in memory.
+        if count == size or (count >= 0 and offset + count >= os.fstat(fd).st_size):
             return buffer[:count]
         raise Blocking(_Read(os.dup(fd), offset, size), restart=False)
 

@@ -1,0 +1,1 @@
+"""How much a union takes: names, depths, sizes, numbers of things."""
