@@ -50,7 +50,7 @@ def images(store: Store) -> list[str]:
 def test_killed_commit_leaves_the_container_running_and_an_image_or_none(engine: Engine) -> None:
     container = start(engine)
     was_noted = 0
-    for point in range(0, 10_000, 17):
+    for point in range(0, 10_000, 29):
         is_killed = killed_at(point, lambda: commit(engine.root, "runs", parse_reference("box:made")))
         was_noted += is_noted(container)
         wait_until(lambda: not is_noted(container))  # without any other command

@@ -32,7 +32,7 @@ from unionfs.check import Directories, Outcome, check
 from unionfs.linux.mount import MS_REMOUNT, mount
 
 STEPS = 40
-OPERATIONS = int(os.environ.get("UNIONFS_RANDOM_OPERATIONS", "250"))
+OPERATIONS = int(os.environ.get("UNIONFS_RANDOM_OPERATIONS", "120"))
 
 _LONG_AGO_NS = 1_100_000_000 * 10**9
 """Times before this were set by a test or come from the layers; later ones are those of the two runs, a moment apart."""

@@ -6,9 +6,9 @@ import os
 
 FULL = os.environ.get("UNIONFS_LIMITS") == "full"
 
-NAMES = 100_000 if FULL else 5_000
+NAMES = 100_000 if FULL else 2_000
 """Files in one directory."""
-PROCESSES = 200 if FULL else 40
+PROCESSES = 200 if FULL else 24
 """That work in one union at once."""
 ROUNDS = 10 if FULL else 2
 """Of operations, each process."""

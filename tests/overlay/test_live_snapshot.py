@@ -308,7 +308,7 @@ def step(client: Client, choose: random.Random) -> None:
         return
 
 
-@pytest.mark.parametrize(
+random_options = pytest.mark.parametrize(
     "options",
     [
         Options(index="off", fsync="volatile"),
@@ -317,14 +317,23 @@ def step(client: Client, choose: random.Random) -> None:
     ],
     ids=["index=off", "index=on", "metacopy=on"],
 )
-@pytest.mark.parametrize("seed", range(12))
-def test_random_changes_with_snapshots_between(tmp_path: Path, seed: int, options: Options) -> None:
-    choose = random.Random(seed)  # noqa: S311  no secret
+
+
+def random_lowers(tmp_path: Path) -> list[Path]:
+    """Two layers that random changes begin with, a hard link among them."""
     lowers = [
         build(tmp_path / "top", {"a/b": b"1", "b/a/c": b"2", "c": b"3"}),
         build(tmp_path / "base", {"a/a": b"4", "a/c/d": b"5", "b/a/a": b"6", "c/a": b"7", "d/d": b"8"}),
     ]
     os.link(lowers[1] / "a/a", lowers[1] / "d/a")
+    return lowers
+
+
+@random_options
+@pytest.mark.parametrize("seed", range(12))
+def test_random_changes_with_snapshots_between(tmp_path: Path, seed: int, options: Options) -> None:
+    choose = random.Random(seed)  # noqa: S311  no secret
+    lowers = random_lowers(tmp_path)
     live = Live(tmp_path, lowers, options)
     for _ in range(25):
         for _ in range(choose.randint(1, 12)):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.overlay.client import ROOT, Client, build
-from tests.overlay.test_live_snapshot import Live, Memory, change, step
+from tests.overlay.test_live_snapshot import Live, Memory, change, random_lowers, random_options, step
 from unionfs.overlay import Options, open_lower
 from unionfs.overlay.merge_layers import merge_snapshots
 
@@ -238,23 +238,11 @@ def test_metadata_only_copy_gets_its_data_and_keeps_its_number(tmp_path: Path) -
     live.union.close()
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        Options(index="off", fsync="volatile"),
-        Options(index="on", fsync="volatile"),
-        Options(index="on", fsync="volatile", metacopy=True),
-    ],
-    ids=["index=off", "index=on", "metacopy=on"],
-)
+@random_options
 @pytest.mark.parametrize("seed", range(12))
 def test_random_changes_with_merges_between(tmp_path: Path, seed: int, options: Options) -> None:
     choose = random.Random(seed)  # noqa: S311  no secret
-    lowers = [
-        build(tmp_path / "top", {"a/b": b"1", "b/a/c": b"2", "c": b"3"}),
-        build(tmp_path / "base", {"a/a": b"4", "a/c/d": b"5", "b/a/a": b"6", "c/a": b"7", "d/d": b"8"}),
-    ]
-    os.link(lowers[1] / "a/a", lowers[1] / "d/a")
+    lowers = random_lowers(tmp_path)
     live = Merging(tmp_path, lowers, options)
     for _ in range(16):
         for _ in range(choose.randint(1, 12)):

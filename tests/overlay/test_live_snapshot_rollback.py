@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.overlay.client import ROOT, Client, build
-from tests.overlay.test_live_snapshot import NAMES, Live, Memory, change, step
+from tests.overlay.test_live_snapshot import NAMES, Live, Memory, change, random_lowers, random_options, step
 from unionfs.filesystem import ROOT_ID
 from unionfs.overlay import LimitedUnion, Options, Stack
 from unionfs.overlay.live_rollback import RolledBack
@@ -216,23 +216,11 @@ def test_name_that_must_not_go_refuses_the_rollback(live: Live) -> None:
     assert live.client.names("made") == []
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        Options(index="off", fsync="volatile"),
-        Options(index="on", fsync="volatile"),
-        Options(index="on", fsync="volatile", metacopy=True),
-    ],
-    ids=["index=off", "index=on", "metacopy=on"],
-)
+@random_options
 @pytest.mark.parametrize("seed", range(12))
 def test_random_changes_with_rollbacks_between(tmp_path: Path, seed: int, options: Options) -> None:
     choose = random.Random(seed)  # noqa: S311  no secret
-    lowers = [
-        build(tmp_path / "top", {"a/b": b"1", "b/a/c": b"2", "c": b"3"}),
-        build(tmp_path / "base", {"a/a": b"4", "a/c/d": b"5", "b/a/a": b"6", "c/a": b"7", "d/d": b"8"}),
-    ]
-    os.link(lowers[1] / "a/a", lowers[1] / "d/a")
+    lowers = random_lowers(tmp_path)
     live = Live(tmp_path, lowers, options)
     states: dict[str, dict[bytes, Any]] = {}
     for _ in range(20):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.snapshots.test_killed import killed_at
+from tests.store.snapshots.killing import killed_at
 from unionfs.store.store import Store
 from unionfs.volumes import VolumeManager, open_volumes
 

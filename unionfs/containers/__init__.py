@@ -4,7 +4,6 @@ Layout, from the bottom up:
 
 ``options``         what the user of ``run`` asks for.
 ``names``           names of containers.
-``in_root``         opening files inside a root filesystem, whatever symbolic links it holds.
 ``users``           the user that a name means inside an image.
 ``status``          what a container does now, in a file of its directory.
 ``container``       the records of containers.

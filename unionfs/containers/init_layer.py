@@ -13,9 +13,9 @@ import stat
 from pathlib import Path
 
 from unionfs.containers.host_files import PLACES
-from unionfs.containers.in_root import open_in_root
 from unionfs.containers.mounts import DIRECTORIES
 from unionfs.containers.recovery import mounted_aside
+from unionfs.linux.openat2 import open_in_root
 from unionfs.store.errors import ExistsError, InUseError, NotFoundError, StoreError
 from unionfs.store.images import Image
 from unionfs.store.leases import adding

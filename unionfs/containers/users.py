@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from typing import NamedTuple
 
-from unionfs.containers.in_root import open_in_root
+from unionfs.linux.openat2 import open_in_root
 from unionfs.store.errors import StoreError
 
 _MOST_BYTES = 10 << 20  # what an image holds is not to be trusted

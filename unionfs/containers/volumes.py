@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from unionfs.containers.container import Containers
-from unionfs.containers.in_root import open_in_root
 from unionfs.containers.mount_specs.spec import Kind, MountSpec
 from unionfs.containers.propagation import demand_propagation, rootfs_propagation
 from unionfs.containers.relabel import relabel
 from unionfs.linux.mount import MNT_DETACH, MS_BIND, MS_REC, UMOUNT_NOFOLLOW, mount, umount
 from unionfs.linux.mountinfo import read_mountinfo
+from unionfs.linux.openat2 import open_in_root
 from unionfs.mounter.errors import MounterError, from_os_error
 from unionfs.store.errors import NotFoundError, StoreError
 from unionfs.volumes import VolumeManager

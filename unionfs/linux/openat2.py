@@ -10,7 +10,7 @@ from ctypes import c_char_p, c_int, c_long, c_size_t
 from unionfs.linux.libc import last_error, libc
 
 _SYS_OPENAT2 = 437  # the same on all architectures
-_NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 0x02, 0x04, 0x08  # include/uapi/linux/openat2.h
+_NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH, _IN_ROOT = 0x02, 0x04, 0x08, 0x10  # include/uapi/linux/openat2.h
 
 _TRIES = 128
 """A rename or a mount anywhere on the machine while ``..`` is looked up makes it fail with EAGAIN (openat2(2))."""
@@ -42,6 +42,15 @@ def open_below(directory: int, path: bytes, flags: int) -> int:
             ENOSYS: Linux before 5.6.
     """
     return _open(directory, path, _OpenHow(flags | os.O_CLOEXEC, 0, _NO_MAGICLINKS | _BENEATH))
+
+
+def open_in_root(root: int, path: str, flags: int) -> int:
+    """Open ``path`` as a process would whose root directory is ``root``: absolute links and ``..`` stay inside.
+
+    Raises:
+        OSError: as open(2); ELOOP: a link of /proc, or too many; ENOSYS: Linux before 5.6.
+    """
+    return _open(root, os.fsencode(path), _OpenHow(flags | os.O_CLOEXEC, 0, _NO_MAGICLINKS | _IN_ROOT))
 
 
 def _open(directory: int, path: bytes, how: _OpenHow) -> int:

@@ -11,9 +11,9 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from unionfs.linux.syncfs import syncfs
 from unionfs.store.drivers.tree_copy import TreeCopier, copy_times
 from unionfs.store.errors import StoreError
+from unionfs.store.staging import sync
 from unionfs.volumes.manager import VolumeManager
 from unionfs.volumes.places import empty
 from unionfs.volumes.volume import Filling
@@ -34,7 +34,7 @@ def fill(volumes: VolumeManager, name: str, data: Path, source: int) -> bool:
             return False
         volumes.set_filling(name, Filling.COPYING)
         try:
-            _copy_tree(source, os.fsencode(data))
+            _copy_tree(source, data)
         except OSError as error:
             empty(data)
             volumes.set_filling(name, Filling.NEW)
@@ -45,7 +45,8 @@ def fill(volumes: VolumeManager, name: str, data: Path, source: int) -> bool:
     return True
 
 
-def _copy_tree(source: int, target: bytes) -> None:
+def _copy_tree(source: int, data: Path) -> None:
+    target = os.fsencode(data)
     copier = TreeCopier(lambda name: name)
     root = b"/proc/self/fd/%d/." % source
     directories: list[tuple[os.stat_result, bytes]] = []
@@ -59,7 +60,7 @@ def _copy_tree(source: int, target: bytes) -> None:
             directories.append((status, to_path))
     for status, to_path in reversed(directories):
         copy_times(status, to_path)
-    _sync(target)
+    sync(data)
 
 
 def _walk(root: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
@@ -72,11 +73,3 @@ def _walk(root: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
         yield relative, status
         if stat.S_ISDIR(status.st_mode):
             pending += (os.path.join(relative, name) for name in os.listdir(path))
-
-
-def _sync(target: bytes) -> None:
-    fd = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        syncfs(fd)
-    finally:
-        os.close(fd)
