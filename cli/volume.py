@@ -79,7 +79,7 @@ def create(
 
 
 def _pairs(words: tuple[str, ...]) -> dict[str, str]:
-    from unionfs.volumes.names import wrong_usage
+    from unionfs.store.errors import wrong_usage
 
     pairs = {}
     for word in words:

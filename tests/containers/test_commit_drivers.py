@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.btrfs import btrfs
 from tests.containers.engine import Engine
 from unionfs.store.store import open_store
+
+__all__ = ["btrfs"]  # the fixture
 
 CHANGE = (
     "echo changed >/etc/file; rm /etc/group; mkdir /new; echo new >/new/file; rm -r /tmp; mkdir /tmp; echo in >/tmp/in;"
@@ -31,20 +33,6 @@ M /plain
 M /tmp
 A /tmp/in
 """
-
-
-@pytest.fixture(scope="session")
-def btrfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A Btrfs, in a file."""
-    directory = tmp_path_factory.mktemp("btrfs")
-    image, mountpoint = directory / "image", directory / "mnt"
-    mountpoint.mkdir()
-    with open(image, "wb") as file:
-        file.truncate(256 << 20)
-    subprocess.run(["mkfs.btrfs", "-q", image], check=True, capture_output=True)
-    subprocess.run(["mount", "-o", "loop", image, mountpoint], check=True)
-    yield mountpoint
-    subprocess.run(["umount", mountpoint], check=True)
 
 
 @pytest.fixture(params=["union", "overlay", "copy", "btrfs"])

@@ -3,41 +3,19 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.overlay.client import Client, stack
-from unionfs.overlay import Options, Stack, Union
+from tests.overlay.client import stack
+from tests.overlay.test_metacopy import kernel_mount, opened
+from unionfs.overlay import Options, Stack
 
 METACOPY = Options(metacopy=True)
 DATA = b"lower data " * 10
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the kernel's unions, and trusted. attributes, need root")
-
-
-@contextmanager
-def opened(layers: Stack, options: Options = METACOPY) -> Iterator[Client]:
-    union = Union(layers, options)
-    try:
-        yield Client(union)
-    finally:
-        union.close()
-
-
-@contextmanager
-def kernel_mount(layers: Stack, merged: Path) -> Iterator[Path]:
-    merged.mkdir(exist_ok=True)
-    lowers = ":".join(map(str, layers.lowers))
-    options = f"lowerdir={lowers},upperdir={layers.upper},workdir={layers.work},redirect_dir=on,metacopy=on"
-    subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", merged], check=True, timeout=60)
-    try:
-        yield merged
-    finally:
-        subprocess.run(["umount", merged], check=True, timeout=60)
 
 
 @pytest.fixture

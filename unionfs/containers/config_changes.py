@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 
-from unionfs.containers.options import wrong_usage
+from unionfs.store.errors import wrong_usage
 
 _Config = dict[str, object]
 

@@ -14,13 +14,13 @@ from pathlib import Path
 from unionfs.containers.bundle import CONFIG
 from unionfs.containers.container import Container
 from unionfs.containers.lifecycle import opened
-from unionfs.containers.options import dump, wrong_usage
+from unionfs.containers.options import dump
 from unionfs.containers.process import merged_environment, process_config
 from unionfs.containers.recovery import recover
 from unionfs.containers.rootless import fit_user
 from unionfs.containers.runtime import find_runtime, messages_in
 from unionfs.containers.users import find_user
-from unionfs.store.errors import StoreError
+from unionfs.store.errors import StoreError, wrong_usage
 
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 

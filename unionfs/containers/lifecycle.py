@@ -14,10 +14,10 @@ from unionfs.containers.attached import Attachment, terminal_size, wait_until_st
 from unionfs.containers.container import Container, Containers
 from unionfs.containers.monitor import DEFAULT_SIZE, start_monitor
 from unionfs.containers.names import check_name
-from unionfs.containers.options import RunOptions, parse_signal, wrong_usage
+from unionfs.containers.options import RunOptions, parse_signal
 from unionfs.containers.recovery import alone_with, recover, resume_forgotten
 from unionfs.mounter.processes import is_running, wait_for_end
-from unionfs.store.errors import InUseError, StoreError
+from unionfs.store.errors import InUseError, StoreError, wrong_usage
 from unionfs.store.store import Store, open_store
 
 _UNDO_TIMEOUT = 60.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 
-from unionfs.containers.options import wrong_usage
+from unionfs.store.errors import wrong_usage
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")  # docker's grammar (daemon/names)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from unionfs.containers.mount_specs.spec import MountSpec
-from unionfs.store.errors import StoreError
+from unionfs.store.errors import wrong_usage
 
 Network = Literal["host", "none"]
 NETWORKS: tuple[Network, ...] = ("host", "none")
@@ -59,13 +59,6 @@ class RunOptions:
         words = {name: tuple(text.get(name, ())) for name in ("command", "environment", "volumes_from")}
         mounts = tuple(MountSpec.from_json(mount) for mount in text.get("mounts", ()))
         return cls(**{**text, **words, "mounts": mounts})
-
-
-def wrong_usage(thing: str, problem: str, remedy: str) -> StoreError:
-    """An error that ends the command with status 2."""
-    error = StoreError(thing, problem, remedy)
-    error.exit_status = 2
-    return error
 
 
 def parse_size(text: str) -> int:

@@ -20,9 +20,9 @@ from unionfs.containers.recovery import alone_with, end_pause, marked_paused, re
 from unionfs.containers.runtime import Runtime, find_runtime
 from unionfs.containers.signal_pause import stop_all
 from unionfs.linux.capabilities import in_initial_user_namespace
-from unionfs.linux.syncfs import syncfs
 from unionfs.mounter.errors import MounterError, from_os_error
 from unionfs.store.errors import StoreError
+from unionfs.store.staging import sync
 
 _Words = list[str | None]
 _PAUSED: _Words = ["paused"]
@@ -44,7 +44,8 @@ def quiet(root: Path, container: Container) -> Iterator[None]:
             yield
         return
     with _paused(root, container):
-        _sync(container.rootfs)
+        # What the kernel holds back of what was written through the mount goes to the layer.
+        sync(container.rootfs)
         yield
 
 
@@ -127,12 +128,3 @@ def _leave_standard_streams() -> None:
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
-
-
-def _sync(rootfs: Path) -> None:
-    """What the kernel holds back of what was written through the mount goes to the layer (syncfs(2))."""
-    fd = os.open(rootfs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        syncfs(fd)
-    finally:
-        os.close(fd)

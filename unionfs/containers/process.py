@@ -7,8 +7,8 @@ import resource
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from unionfs.containers.options import wrong_usage
 from unionfs.containers.users import User
+from unionfs.store.errors import wrong_usage
 from unionfs.store.image_config import ImageConfig
 
 # moby, oci/caps/defaults.go

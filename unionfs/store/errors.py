@@ -27,3 +27,10 @@ class CorruptError(StoreError):
 
 class RefusedEntryError(StoreError):
     """An entry of an archive would leave the layer, or cannot be made here.  Nothing of the archive was kept."""
+
+
+def wrong_usage(thing: str, problem: str, remedy: str) -> StoreError:
+    """An error that ends a command with status 2."""
+    error = StoreError(thing, problem, remedy)
+    error.exit_status = 2
+    return error

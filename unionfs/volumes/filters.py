@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from unionfs.volumes.names import wrong_usage
+from unionfs.store.errors import wrong_usage
 from unionfs.volumes.volume import Volume
 
 _TRUE, _FALSE = ("true", "1", "t"), ("false", "0", "f")

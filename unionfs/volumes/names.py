@@ -5,17 +5,10 @@ from __future__ import annotations
 import re
 import secrets
 
-from unionfs.store.errors import StoreError
+from unionfs.store.errors import wrong_usage
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")  # moby, daemon/names: RestrictedNamePattern
 _LONGEST = 255  # NAME_MAX: it is the name of a directory
-
-
-def wrong_usage(thing: str, problem: str, remedy: str) -> StoreError:
-    """An error that ends a command with status 2."""
-    error = StoreError(thing, problem, remedy)
-    error.exit_status = 2
-    return error
 
 
 def is_name(name: str) -> bool:

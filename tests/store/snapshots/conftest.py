@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,12 +11,15 @@ from pathlib import Path
 import pytest
 
 from tests.behaviour.tree import Snapshot
+from tests.btrfs import btrfs
 from unionfs.store.database import Database
 from unionfs.store.digest import Digest
 from unionfs.store.drivers.selection import driver_named
 from unionfs.store.layers import Layers
 from unionfs.store.leases import adding
 from unionfs.store.snapshotter import Snapshotter
+
+__all__ = ["btrfs"]  # the fixture
 
 
 class Bench:
@@ -93,20 +95,6 @@ class Bench:
 @pytest.fixture(autouse=True)
 def _own_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNIONFS_RUNTIME_DIR", str(tmp_path / "run"))
-
-
-@pytest.fixture(scope="session")
-def btrfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A Btrfs, in a file."""
-    directory = tmp_path_factory.mktemp("btrfs")
-    image, mountpoint = directory / "image", directory / "mnt"
-    mountpoint.mkdir()
-    with open(image, "wb") as file:
-        file.truncate(256 << 20)
-    subprocess.run(["mkfs.btrfs", "-q", image], check=True, capture_output=True)
-    subprocess.run(["mount", "-o", "loop", image, mountpoint], check=True)
-    yield mountpoint
-    subprocess.run(["umount", mountpoint], check=True)
 
 
 @pytest.fixture(params=["union", "overlay", "copy", "btrfs"])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from unionfs.containers.mount_specs.short import Mode, parse_mode
 from unionfs.containers.mount_specs.spec import MountSpec
-from unionfs.containers.options import wrong_usage
+from unionfs.store.errors import wrong_usage
 
 
 def parse_inherited(text: str) -> tuple[str, Mode | None]:

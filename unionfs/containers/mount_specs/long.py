@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from unionfs.containers.mount_specs.rules import checked, clean_source, clean_target
 from unionfs.containers.mount_specs.spec import DEFAULT_PROPAGATION, PROPAGATIONS, Kind, MountSpec
-from unionfs.containers.options import parse_size, wrong_usage
+from unionfs.containers.options import parse_size
+from unionfs.store.errors import wrong_usage
 
 _TRUE = ("true", "1", "t", "T", "TRUE", "True")
 _FALSE = ("false", "0", "f", "F", "FALSE", "False")  # Go's strconv.ParseBool

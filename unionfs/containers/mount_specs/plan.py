@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from unionfs.containers.mount_specs.rules import clean_target
 from unionfs.containers.mount_specs.spec import Kind, MountSpec
-from unionfs.containers.options import wrong_usage
+from unionfs.store.errors import wrong_usage
 
 
 def merged_mounts(

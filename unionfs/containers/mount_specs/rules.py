@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 
 from unionfs.containers.mount_specs.spec import Kind, MountSpec
-from unionfs.containers.options import wrong_usage
+from unionfs.store.errors import wrong_usage
 from unionfs.volumes.names import check_name
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from unionfs.containers.mount_specs.rules import checked, clean_source, clean_target
 from unionfs.containers.mount_specs.spec import DEFAULT_PROPAGATION, PROPAGATIONS, Kind, MountSpec
-from unionfs.containers.options import wrong_usage
+from unionfs.store.errors import wrong_usage
 
 _GROUPS = {
     "read-only": ("ro", "rw"),

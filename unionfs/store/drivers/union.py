@@ -18,6 +18,16 @@ from unionfs.store.errors import StoreError
 _FUSE_DEVICE = Path("/dev/fuse")
 
 
+def for_containers() -> list[str]:
+    """Options of a union for containers: all their users, their devices, their set-id programs, as far as we may."""
+    options = [] if may_write_trusted_xattrs() else ["userxattr"]
+    # To others the kernel grants none of these.
+    if os.geteuid() == 0:
+        options.append("allow_other")
+        options += ("dev", "suid") if in_initial_user_namespace() else ()
+    return options
+
+
 class UnionDriver(OverlayLike):
     """The default: it works for every user, and limits the size of what is written."""
 
@@ -44,11 +54,6 @@ class UnionDriver(OverlayLike):
         options += ALONE if writable else ()
         if place.size_limit is not None and writable:
             options.append(f"size={place.size_limit}")
-        if not may_write_trusted_xattrs():
-            options.append("userxattr")
-        # What a container needs: all its users, its devices, its set-id programs.  To others the kernel grants none of these.
-        if os.geteuid() == 0:
-            options.append("allow_other")
-            options += ("dev", "suid") if in_initial_user_namespace() else ()
+        options += for_containers()
         options.append("rw" if writable else "ro")
         return [Mount(UNION, str(place.directory), "", tuple(options))]

@@ -13,10 +13,9 @@ from pathlib import Path
 
 from unionfs.linux.mount import MS_BIND, MS_RDONLY, MS_REMOUNT, UMOUNT_NOFOLLOW, mount, umount
 from unionfs.linux.mountinfo import read_mountinfo
-from unionfs.store.errors import InUseError, StoreError
+from unionfs.store.errors import InUseError, StoreError, wrong_usage
 from unionfs.volumes.drivers import DATA, Bases
 from unionfs.volumes.drivers.mount_options import MountWords, parse_words, without_secrets
-from unionfs.volumes.names import wrong_usage
 from unionfs.volumes.volume import Volume
 
 _KNOWN = ("type", "device", "o")

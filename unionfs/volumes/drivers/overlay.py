@@ -13,22 +13,21 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from unionfs.linux.capabilities import in_initial_user_namespace
 from unionfs.linux.mountinfo import Mount as MountedHere
 from unionfs.linux.mountinfo import read_mountinfo
 from unionfs.mounter.errors import OptionError
 from unionfs.mounter.lookup import registered_mount
 from unionfs.mounter.options import parse_size
 from unionfs.mounter.registry import State
-from unionfs.mounter.request import may_write_trusted_xattrs
 from unionfs.store.drivers import Mount
 from unionfs.store.drivers.mounting import UNION, escaped, mount_all, unmount_one
 from unionfs.store.drivers.tree_copy import TreeCopier, layer_to_tree
-from unionfs.store.errors import NotFoundError
+from unionfs.store.drivers.union import for_containers
+from unionfs.store.errors import NotFoundError, wrong_usage
 from unionfs.store.store import Store
 from unionfs.volumes import rows
 from unionfs.volumes.drivers import DATA, Bases
-from unionfs.volumes.names import check_name, wrong_usage
+from unionfs.volumes.names import check_name
 from unionfs.volumes.places import VOLUMES
 from unionfs.volumes.volume import Volume
 
@@ -121,12 +120,7 @@ class OverlayDriver:
         options += [f"upperdir={escaped(str(directory / UPPER))}", f"workdir={escaped(str(directory / WORK))}"]
         if "size" in volume.options:
             options.append(f"size={volume.options['size']}")
-        if not may_write_trusted_xattrs():
-            options.append("userxattr")
-        if os.geteuid() == 0:
-            options.append("allow_other")
-            options += ("dev", "suid") if in_initial_user_namespace() else ()
-        return options
+        return options + for_containers()
 
     def _lowers(self, volume: Volume) -> Sequence[Path]:
         if "image" in volume.options:

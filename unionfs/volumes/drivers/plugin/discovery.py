@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from unionfs.store.errors import StoreError
-from unionfs.volumes.names import wrong_usage
+from unionfs.store.errors import StoreError, wrong_usage
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 """Names of files that lead out of no directory."""
