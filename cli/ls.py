@@ -15,7 +15,8 @@ def ls(as_json: bool) -> None:
     """List the mounted unions.
 
     The state is "mounted", "detached" (unmounted lazily, still in use), "elsewhere" (in another mount namespace), or "dead": the
-    daemon was killed; then the last column tells how to clean up.
+    daemon was killed, or nobody could serve it any more (--json has the reason as "failure"); then the last column tells how to
+    clean up.  "restarts" counts the processes that took over from one that had died or was replaced (unionfs restart).
 
     \b
     Example:
@@ -33,6 +34,7 @@ def ls(as_json: bool) -> None:
             mount.record.mountpoint,
             mount.state.value,
             mount.record.pid,
+            mount.record.restarts,
             mount.record.transport,
             len(mount.record.lowers),
             mount.record.upper or "-",
@@ -40,4 +42,4 @@ def ls(as_json: bool) -> None:
         )
         for mount in mounts
     ]
-    print_table(("merged", "state", "pid", "transport", "lowers", "upper", "to clean up"), rows)
+    print_table(("merged", "state", "pid", "restarts", "transport", "lowers", "upper", "to clean up"), rows)

@@ -15,6 +15,7 @@ _COMMANDS = {
     "explain": "unionfs.cli.explain:explain",
     "layers": "unionfs.cli.layers:layers",
     "refresh": "unionfs.cli.refresh:refresh",
+    "restart": "unionfs.cli.restart:restart",
     "snapshot": "unionfs.cli.snapshot:snapshot",
     "check": "unionfs.cli.check:check",
     "image": "unionfs.cli.image:image",

@@ -56,6 +56,12 @@ def _pairs(answer: dict[str, Any]) -> Iterator[tuple[str, object]]:
     yield "state", f"{answer['state']}, {'read-only' if answer['read_only'] else 'writable'}"
     yield "since", datetime.datetime.fromtimestamp(answer["mounted_at"]).astimezone().isoformat(sep=" ", timespec="seconds")
     yield "daemon", f"process {answer['pid']}"
+    worker = answer["worker"]
+    if worker["pid"] != answer["pid"]:
+        before = f", after {worker['restarts']} restarts (the last one: {worker['last_end']})" if worker["restarts"] else ""
+        yield "worker", f"process {worker['pid']}{before}"
+    if answer["lost_nodes"]:
+        yield "lost", f"{answer['lost_nodes']} files in use could not be found again after a restart"
     yield "log", answer["log"]
     if answer["upper"]:
         yield "upper", answer["upper"]

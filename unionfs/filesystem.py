@@ -290,6 +290,10 @@ class Filesystem(Protocol):
         Counted.  A copy-up of a node pinned on a lower layer leaves it there, *stale*: from then on `open` of it is ESTALE,
         its name leads to a new node with the same ``ino``, and every other method on the stale node acts on the new one."""
 
+    def leave_behind(self, node: int) -> None:
+        """The opens of ``node`` are of another real file than the one that its name leads to: that gets a node of its own, as
+        where a copy-up finds the node pinned."""
+
     def unpin(self, node: int) -> None:
         """The end of a `pin`.  Never raises."""
 

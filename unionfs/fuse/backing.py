@@ -12,14 +12,20 @@ opened once is often opened again; an upper bound keeps the real files that the 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import logging
+import os
 from collections import OrderedDict
 
-from unionfs.filesystem import Filesystem, Opened
+from unionfs.filesystem import Caller, Filesystem, Opened
 from unionfs.fuse.protocol import IOC_BACKING_CLOSE, IOC_BACKING_OPEN, OpenFlag
 from unionfs.fuse.wire import BACKING_ID, BACKING_MAP
+from unionfs.journal import records
+from unionfs.journal.journal import NoJournal
+from unionfs.journal.records import Kind
+from unionfs.journal.recovered import Backing, Recovered
 
 _log = logging.getLogger("unionfs.fuse")
 
@@ -30,22 +36,35 @@ _NONE = 0
 """The backing id of a node whose opens go through the kernel's page cache; the kernel's own ids start at 1."""
 
 
+_NOBODY = Caller(0, 0, 0, 0)
+
+
 class _Backing:
-    """The state of one node: mode (by ``id``), which real file (by ``generation``), number of ``opens``."""
+    """The state of one node: mode (by ``id``), which real file (``generation``; ``device`` and ``ino``), number of ``opens``."""
 
-    __slots__ = ("generation", "id", "opens")
+    __slots__ = ("device", "generation", "id", "ino", "node", "opens")
 
-    def __init__(self, backing_id: int, generation: int) -> None:
+    def __init__(self, node: int, backing_id: int, generation: int, device: int = 0, ino: int = 0) -> None:
+        self.node = node
         self.id = backing_id
         self.generation = generation
+        self.device = device
+        self.ino = ino
         self.opens = 0
+
+    def record(self) -> bytes:
+        """What the journal keeps of it."""
+        return records.backing(self.node, self.id, self.opens, self.device, self.ino)
 
 
 class BackingFiles:
     """The backing ids of one connection."""
 
-    def __init__(self, fd: int, filesystem: Filesystem, max_idle: int = MAX_IDLE) -> None:
+    def __init__(self, fd: int, filesystem: Filesystem, journal: NoJournal | None = None, max_idle: int = MAX_IDLE) -> None:
         """``fd``: the connection, after INIT agreed on passthrough."""
+        self._journal = journal or NoJournal()
+        self._touched = self._journal.touched
+        self._journal.sources.append(self)
         self._fd = fd
         self._filesystem = filesystem
         self._max_idle = max_idle
@@ -72,6 +91,7 @@ class BackingFiles:
             raise OSError(errno.ESTALE, f"node {node} is open in passthrough on another real file")
         self._open[node] = backing
         backing.opens += 1
+        self._touched[backing] = None
         if backing.id:
             self._filesystem.pin(node)
             return OpenFlag.NOFLUSH | OpenFlag.PASSTHROUGH, backing.id
@@ -92,6 +112,7 @@ class BackingFiles:
         if backing.id:
             self._filesystem.unpin(node)
         backing.opens -= 1
+        self._touched[backing] = None
         if backing.opens:
             return
         del self._open[node]
@@ -122,14 +143,17 @@ class BackingFiles:
 
     def _register(self, node: int, generation: int) -> _Backing:
         # A mutable buffer: with an immutable one fcntl.ioctl returns the buffer instead of what ioctl(2) returned.
-        request = bytearray(BACKING_MAP.pack(self._filesystem.backing_fd(node), 0, 0))
+        fd = self._filesystem.backing_fd(node)
+        request = bytearray(BACKING_MAP.pack(fd, 0, 0))
         try:
             backing_id = fcntl.ioctl(self._fd, IOC_BACKING_OPEN, request)
         except OSError as error:
             self._note_refusal(error)
-            return _Backing(_NONE, generation)
+            return _Backing(node, _NONE, generation)
         self.registered += 1
-        return _Backing(backing_id, generation)
+        self._journal.note_backing(backing_id)
+        st = os.fstat(fd)
+        return _Backing(node, backing_id, generation, st.st_dev, st.st_ino)
 
     def _note_refusal(self, error: OSError) -> None:
         # ELOOP: the layer lies on a stacking filesystem itself (raise the stack depth); EOPNOTSUPP, EINVAL: its files cannot be.
@@ -141,3 +165,47 @@ class BackingFiles:
     def _close(self, backing: _Backing) -> None:
         if backing.id:
             fcntl.ioctl(self._fd, IOC_BACKING_CLOSE, BACKING_ID.pack(backing.id))
+        self._touched.pop(backing, None)
+        self._touched[records.backing(backing.node, _NONE, 0, 0, 0)] = None
+
+    # -- the journal ------------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._open) + len(self._idle)
+
+    def current(self, kind: int, about: int) -> _Backing | None:
+        """See `unionfs.journal.journal.Current`."""
+        return (self._open.get(about) or self._idle.get(about)) if kind == Kind.BACKING else None
+
+    def recover(self, recovered: Recovered) -> None:
+        """Go on with what another worker has registered; its nodes are known again."""
+        for node, found in recovered.backings.items():
+            if found.opens:
+                self._take_over(node, found)
+            elif found.id:
+                self._close_if_there(found.id)
+                self._touched[records.backing(node, _NONE, 0, 0, 0)] = None
+        # Registered, perhaps, when it had not yet been noted; then nobody was told.  The kernel counts up (fs/fuse/backing.c,
+        # idr_alloc_cyclic).
+        self._close_if_there(recovered.last_backing + 1)
+
+    def _close_if_there(self, backing_id: int) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            fcntl.ioctl(self._fd, IOC_BACKING_CLOSE, BACKING_ID.pack(backing_id))
+
+    def _take_over(self, node: int, found: Backing) -> None:
+        filesystem = self._filesystem
+        backing = self._open[node] = _Backing(node, found.id, 0, found.device, found.ino)
+        backing.opens = found.opens
+        try:
+            for _ in range(found.opens if found.id else 0):
+                filesystem.pin(node)
+            backing.generation = filesystem.open(node, os.O_RDONLY, _NOBODY).generation
+            if found.id:
+                st = os.fstat(filesystem.backing_fd(node))
+                if (st.st_dev, st.st_ino) != (found.device, found.ino):
+                    # It was copied up, and that was the last that the other one did.
+                    filesystem.leave_behind(node)
+        except OSError as error:
+            if error.errno != errno.ESTALE:  # that is what a node that was left behind before is opened with
+                _log.warning("node %d is open, and its file is not found again: %s", node, error.strerror)

@@ -21,18 +21,24 @@ from typing import Any, NamedTuple
 from unionfs.filesystem import Blocking, Filesystem, Forgettable, Notice, StaleAttributes
 from unionfs.fuse import wire
 from unionfs.fuse.backing import BackingFiles
-from unionfs.fuse.device import ENDED, NOT_AWAITED, NOTHING_YET, receive
+from unionfs.fuse.device import BUFFER_SIZE, ENDED, NOT_AWAITED, NOTHING_YET, receive
 from unionfs.fuse.direct_handlers import DirectHandlers, Operation
 from unionfs.fuse.negotiation import Negotiated
+from unionfs.fuse.protocol import EPOCH_MINOR_VERSION
 from unionfs.fuse.pruning import Pruning
 from unionfs.fuse.request_times import Cells, RequestTimes, end, opcode_name
 from unionfs.fuse.session import SessionSettings
 from unionfs.fuse.wire import RequestHeader
+from unionfs.journal.journal import RESENT, NoJournal, Reply
+from unionfs.journal.recovered import Recovered
 
 _log = logging.getLogger("unionfs.fuse")
 
 _SHORT = 8192
 """Bytes of a reply that are copied behind its header in less time than writev(2) takes for two pieces."""
+
+_MOST_TOUCHED = 256
+"""How much that is not urgent may wait to be written down."""
 
 _HIGHEST_ERRNO = 511  # fs/fuse/dev.c, fuse_dev_do_write: a reply with a higher one is not accepted
 
@@ -58,22 +64,25 @@ class DirectConnection:
         filesystem: Filesystem,
         settings: SessionSettings,
         negotiated: Negotiated,
-        view: memoryview,
         times: RequestTimes,
+        journal: NoJournal | None = None,
     ) -> None:
-        """``fd`` is non-blocking, and stays the caller's to close, after `close`.  ``view``: a buffer of
-        `unionfs.fuse.device.BUFFER_SIZE` bytes."""
+        """``fd`` is non-blocking, and stays the caller's to close, after `close`.  ``journal``: the one that ``filesystem`` uses
+        too."""
         self.fd = fd
         self.negotiated = negotiated
-        self.view = view
-        self.buffers = [view]
+        self.view = memoryview(bytearray(BUFFER_SIZE))
+        self.buffers = [self.view]
         """For `unionfs.fuse.device.receive`."""
         self.times = times
-        self.backing_files = BackingFiles(fd, filesystem) if negotiated.data_path == "passthrough" else None
+        self._journal = journal = journal or NoJournal()
+        self._touched = journal.touched
+        self.backing_files = BackingFiles(fd, filesystem, journal) if negotiated.data_path == "passthrough" else None
         self._filesystem = filesystem
         self._handlers = DirectHandlers(filesystem, settings, negotiated.flags, self.backing_files, self._invalidate_attributes)
         self._pruning = Pruning(fd, negotiated.can_prune)
         self._failures = 0
+        self._resent = 0
         self._blocked = 0
         self._waiting: list[WaitingRequest] = []
         self._wait: Callable[[WaitingRequest], object] = self._waiting.append
@@ -87,6 +96,11 @@ class DirectConnection:
         if self.backing_files is not None:
             counters |= {"backing_registered": self.backing_files.registered, "backing_refused": self.backing_files.refused}
         return counters
+
+    @property
+    def new_requests(self) -> int:
+        """How many requests were begun that no other worker had read before."""
+        return sum(self.times.counts().values()) - self._resent
 
     def close(self) -> None:
         """Nothing is written any more, by no thread either."""
@@ -127,6 +141,10 @@ class DirectConnection:
         """Serve a request that was read at ``began``; what its time is to be put down in, None if it is not over."""
         opcode = header[1]
         cells = self.times.begin(opcode)
+        if header[2] >= RESENT:
+            self._resent += 1
+            if self._answer_again(header):
+                return cells
         received = wire.REQUEST_HEADER.size + len(body)
         if header[0] != received:
             self._reply_error(header, wire.MalformedRequestError(f"{received} bytes read, {header[0]} announced"))
@@ -165,9 +183,12 @@ class DirectConnection:
             self._note_failure(header, error)
         if self._filesystem.notices:
             self._send_notices()
+        if len(self._touched) > _MOST_TOUCHED:
+            self._journal.flush()
 
     def _answer(self, operation: Operation, header: RequestHeader, body: memoryview) -> Blocking | None:
         """Serve a request from the start, and reply, unless it must wait."""
+        self._journal.header = header
         try:
             payload = operation.finish(header, body, operation.call(header, body))
         except Blocking as blocking:
@@ -192,9 +213,47 @@ class DirectConnection:
         self._failures += 1
         _log.error("%s of node %d failed: %r", opcode_name(header[1]), header[3], error, exc_info=error)
 
+    # -- taking over ----------------------------------------------------------------------------------------------------
+
+    def recover(self, recovered: Recovered, is_done: bool) -> None:
+        """Go on where another worker was killed, whose filesystem has recovered; the next to be served are the requests that it
+        did not answer.  ``is_done``: the intent of ``recovered`` was carried out."""
+        journal = self._journal
+        for reply in recovered.replies.values():
+            journal.keep_reply(reply)
+        if self.backing_files is not None:
+            self.backing_files.recover(recovered)
+        intent = recovered.intent
+        if intent is not None and is_done:
+            journal.keep_reply(Reply(intent.unique, 0, self._handlers.reply_to(intent)))
+        self._send_notices()
+        journal.flush()
+        self._write_message(wire.encode_resend())
+
+    def _answer_again(self, header: RequestHeader) -> bool:
+        """Answer a request that another worker carried out as that would have; false if it has to be carried out."""
+        reply = self._journal.take_reply(header[2])
+        if reply is None:
+            return False
+        size = wire.REPLY_HEADER.size + len(reply.payload)
+        try:
+            os.write(self.fd, wire.REPLY_HEADER.pack(size, -reply.error, header[2]) + reply.payload)
+        except OSError as error:
+            self._take_back(header, reply.payload, error)
+        # The notices that belong to it may not have been sent.
+        self._invalidate_attributes(header[3])
+        return True
+
+    def flush(self) -> None:
+        """Write down what waits to be, for there is time now."""
+        if self._touched:
+            self._journal.flush()
+
     # -- writing ------------------------------------------------------------------------------------------------------
 
     def _send(self, header: RequestHeader, payload: bytes | memoryview) -> None:
+        if self._touched:
+            self._journal.commit(header[2], 0, payload)
         notices = self._filesystem.notices
         if notices:
             self._send_stale_attributes()
@@ -212,6 +271,8 @@ class DirectConnection:
 
     def _send_error(self, header: RequestHeader, number: int) -> None:
         self.times.fail(header[1])
+        if self._touched:
+            self._journal.commit(header[2], number, b"")
         if self._filesystem.notices:
             self._send_stale_attributes()
         try:
@@ -256,8 +317,16 @@ class DirectConnection:
     def notify(self, notice: Notice) -> None:
         """Tell the kernel what is no longer so.  May be called in any thread, and must be in another one than that which serves,
         for notices about more than attributes: the kernel then waits for locks that are held by requests."""
+        self._write_message(wire.encode_notice(notice))
+
+    def expire_names(self) -> None:
+        """Have every name looked up again before it is used.  To be called as `notify`."""
+        if self.negotiated.minor >= EPOCH_MINOR_VERSION:
+            self._write_message(wire.encode_inc_epoch())
+
+    def _write_message(self, message: bytes) -> None:
         try:
-            os.write(self.fd, wire.encode_notice(notice))
+            os.write(self.fd, message)
         except OSError as error:
             if error.errno not in NOT_AWAITED:
-                _log.error("the kernel refuses %r: %s", notice, error.strerror)
+                _log.error("the kernel refuses message %r: %s", message, error.strerror)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -45,8 +45,10 @@ _LINGER = 0.002
 class DirectSession:
     """One mount, served on its /dev/fuse descriptor.  See `unionfs.fuse.session.Session`."""
 
-    def __init__(self, connection: DirectConnection, spin_us: int) -> None:
-        """``spin_us``: see `unionfs.fuse.session.SessionSettings`.  The connection stays the caller's to close, after `run`."""
+    def __init__(self, connection: DirectConnection, spin_us: int, on_progress: Callable[[], None] = lambda: None) -> None:
+        """``spin_us``: see `unionfs.fuse.session.SessionSettings`.  ``on_progress`` is called soon after the first request that
+        no other worker has read before.  The connection stays the caller's to close, after `run`."""
+        self._on_progress: Callable[[], None] | None = on_progress
         self._connection = connection
         self._fd = connection.fd
         self._view = connection.view
@@ -58,6 +60,9 @@ class DirectSession:
         self._works = BlockingWorks()
         self._began = 0
         self._put_off: list[tuple[RequestHeader, bytes, int]] = []
+        self._reading = trio.CancelScope()
+        self.is_stopped = False
+        """Whether `stop` ended it."""
 
     @property
     def negotiated(self) -> dict[str, object]:
@@ -80,10 +85,17 @@ class DirectSession:
         try:
             async with trio.open_nursery() as nursery:
                 self._connection.hand_over(lambda request: nursery.start_soon(self._answer_later, request))
-                await self._serve()
+                with self._reading:
+                    await self._serve()
         finally:
+            self._connection.flush()
             if self._cpu_latency is not None:
                 self._cpu_latency.close()
+
+    def stop(self) -> None:
+        """Read no more requests; `run` returns when those that were read are answered."""
+        self.is_stopped = True
+        self._reading.cancel()
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -114,10 +126,16 @@ class DirectSession:
                     now = clock()
             if now > self._turn_ends:
                 self._catch_up()
+                self._note_progress()
                 await trio.lowlevel.checkpoint()
                 now = clock()
                 self._turn_ends = now + _TURN_NS
             self._began = now
+
+    def _note_progress(self) -> None:
+        if self._on_progress is not None and self._connection.new_requests:
+            self._on_progress()
+            self._on_progress = None
 
     def _catch_up(self) -> None:
         """Serve what was put off.  Before any other task runs, so that none of them sees a node still held that is not."""
@@ -156,6 +174,8 @@ class DirectSession:
 
     async def _sleep(self) -> None:
         """Wait for a request without busy-waiting."""
+        self._connection.flush()
+        self._note_progress()
         latency = self._cpu_latency
         if latency is not None and latency.is_held:
             with trio.move_on_after(_LINGER):
@@ -194,6 +214,11 @@ class DirectSession:
 
         # In a thread: the kernel waits for locks of directories and pages, held by requests that are ours to answer.
         await trio.to_thread.run_sync(notify_all)
+
+    async def expire(self, notices: Sequence[Notice]) -> None:
+        """`tell`, and have every name looked up again before it is used."""
+        await trio.to_thread.run_sync(self._connection.expire_names)
+        await self.tell(notices)
 
 
 def _cpu_latency() -> CpuLatency | None:

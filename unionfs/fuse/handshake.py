@@ -22,10 +22,11 @@ _PATIENCE = 30.0
 """Seconds.  The kernel sends INIT while it mounts (fs/fuse/inode.c, fuse_send_init), so it is there already."""
 
 
-def connect(fd: int, filesystem: Filesystem, settings: SessionSettings, patience: float = _PATIENCE) -> DirectConnection:
-    """Agree with the kernel; with the answer the mount is usable, and its requests wait to be served.
+def agree(fd: int, settings: SessionSettings, patience: float = _PATIENCE) -> tuple[Negotiated, RequestTimes]:
+    """Agree with the kernel; with the answer the mount is usable, and its requests wait to be served.  What was agreed on, and
+    what that took.
 
-    ``fd`` is mounted, non-blocking, and stays the caller's to close, after `DirectConnection.close`.
+    ``fd`` is mounted, and non-blocking.
 
     Raises:
         SessionError: what is asked for is impossible here, the mount was taken away, or no INIT came for ``patience`` seconds.
@@ -39,7 +40,16 @@ def connect(fd: int, filesystem: Filesystem, settings: SessionSettings, patience
         cells = times.begin(Opcode.INIT)
         negotiated = _answer(fd, settings, wire.REQUEST_HEADER.decode(view), view[wire.REQUEST_HEADER.size : received])
         end(cells, time.perf_counter_ns() - began)
-    return DirectConnection(fd, filesystem, settings, negotiated, view, times)
+    return negotiated, times
+
+
+def connect(fd: int, filesystem: Filesystem, settings: SessionSettings, patience: float = _PATIENCE) -> DirectConnection:
+    """The same, with the connection to serve the requests by.
+
+    ``fd`` stays the caller's to close, after `DirectConnection.close`.  Errors as `agree`.
+    """
+    negotiated, times = agree(fd, settings, patience)
+    return DirectConnection(fd, filesystem, settings, negotiated, times)
 
 
 def _first_request(fd: int, view: memoryview, patience: float) -> int:

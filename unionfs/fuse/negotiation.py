@@ -40,6 +40,7 @@ _ALWAYS = (
     | InitFlag.HANDLE_KILLPRIV_V2
     | InitFlag.SETXATTR_EXT
     | InitFlag.INIT_EXT
+    | InitFlag.HAS_RESEND
 )
 _PASSTHROUGH = InitFlag.PASSTHROUGH | InitFlag.ATOMIC_O_TRUNC
 _CACHED = InitFlag.WRITEBACK_CACHE | InitFlag.NO_OPEN_SUPPORT
@@ -57,6 +58,11 @@ class Negotiated:
     """0 without passthrough."""
     can_prune: bool
     """Whether the kernel can be asked to forget nodes."""
+
+    @property
+    def can_resend(self) -> bool:
+        """Whether the kernel can be asked to send unanswered requests again."""
+        return bool(self.flags & InitFlag.HAS_RESEND)
 
     def encode(self) -> bytes:
         """The payload of the reply."""

@@ -9,6 +9,8 @@ KERNEL_MINOR_VERSION = 45
 """The newest minor version we know.  The one in use is the smaller of ours and the kernel's."""
 PRUNE_MINOR_VERSION = 45
 """Linux 6.18: the first that knows `NotifyCode.PRUNE`."""
+EPOCH_MINOR_VERSION = 44
+"""The first that knows `NotifyCode.INC_EPOCH`."""
 OLDEST_MINOR_VERSION = 31
 """Linux 5.4.  Older kernels have shorter structures, and neither MAX_PAGES nor CACHE_SYMLINKS nor NO_OPENDIR_SUPPORT."""
 
@@ -134,6 +136,8 @@ class NotifyCode(IntEnum):
 
     INVAL_INODE = 2
     INVAL_ENTRY = 3
+    RESEND = 7
+    INC_EPOCH = 8
     PRUNE = 9
 
 

@@ -311,6 +311,16 @@ def encode_notice(notice: Notice) -> bytes:
     return REPLY_HEADER.pack(REPLY_HEADER.size + len(payload), NotifyCode.INVAL_INODE, 0) + payload
 
 
+def encode_resend() -> bytes:
+    """The whole message that has all unanswered requests sent again (where INIT agreed on HAS_RESEND)."""
+    return REPLY_HEADER.pack(REPLY_HEADER.size, NotifyCode.RESEND, 0)
+
+
+def encode_inc_epoch() -> bytes:
+    """The whole message that has every name looked up again before it is used (since 7.44)."""
+    return REPLY_HEADER.pack(REPLY_HEADER.size, NotifyCode.INC_EPOCH, 0)
+
+
 def encode_prune(nodes: Sequence[int]) -> bytes:
     """The whole message that asks the kernel to forget those of ``nodes`` that nobody uses (since 7.45)."""
     payload = PRUNE_OUT.pack(len(nodes)) + struct.pack(f"={len(nodes)}Q", *nodes)

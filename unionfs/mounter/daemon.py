@@ -8,13 +8,16 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from unionfs.mounter.errors import DaemonError, MounterError, from_os_error
 from unionfs.mounter.log import default_log, log_to_file, log_to_stderr
 from unionfs.mounter.lookup import resolve_mountpoint
 from unionfs.mounter.process_setup import detach_from_terminal, prepare_process
 from unionfs.mounter.request import MountRequest
+
+if TYPE_CHECKING:
+    from unionfs.mounter.held import Handover
 
 _log = logging.getLogger("unionfs.mounter")
 
@@ -57,6 +60,23 @@ def serve_in_foreground(request: MountRequest, ready: Callable[[], None], level:
     log_to_file(request.log, level) if request.log else log_to_stderr(level)
     prepare_process()
     return serve(request, request.log, ready)
+
+
+def go_on(handover: Handover) -> int:
+    """Hold a mount in place of another program, in the same process; the exit status of the program."""
+    from unionfs.mounter.server import resume
+
+    held = handover.held
+    log_to_file(held.log, held.level) if held.log else log_to_stderr(held.level)
+    try:
+        stopped_by = resume(handover)
+    except MounterError as error:
+        _log.error("the mount ended: %s", error)
+        return _FAILED
+    except Exception:
+        _log.exception("the daemon of %s ends on an internal error", held.mountpoint)
+        return _FAILED
+    return 128 + signal.SIGINT if stopped_by is signal.SIGINT else 0
 
 
 _READY = b"ready"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +71,8 @@ class LiveLayers:
         async with self.one_at_a_time:
             flags = self._session.negotiated.get("flags")
             keeps_sizes = isinstance(flags, list) and "writeback_cache" in flags
-            await self.tell(self._union.reread_layers(keeps_sizes).apply())
+            with self.changing():
+                await self.tell(self._union.reread_layers(keeps_sizes).apply())
             return self.record.lowers
 
     def check_unchanged(self, request: dict[str, Any]) -> None:
@@ -84,14 +87,24 @@ class LiveLayers:
         change = await self._plan_without_users(lowers)
         paths = [str(layer.path) for layer in lowers]
         record = dataclasses.replace(self.record, lowers=paths, layer_changes=self.record.layer_changes + 1)
+        with self.changing():
+            try:
+                self.publish(record)
+            except OSError:
+                change.discard()
+                raise
+            notices = change.apply()
+            _log.info("the lower layers of %s are now %s", record.mountpoint, ", ".join(paths))
+            await self.tell(notices)
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[None]:
+        """Within, the layers are changed and the kernel is told of it: a worker that takes over in the middle tells it all."""
+        self._union.begin_change()
         try:
-            self.publish(record)
-        except OSError:
-            change.discard()
-            raise
-        notices = change.apply()
-        _log.info("the lower layers of %s are now %s", record.mountpoint, ", ".join(paths))
-        await self.tell(notices)
+            yield
+        finally:
+            self._union.end_change()
 
     async def _plan_without_users(self, lowers: list[Layer]) -> LayersChange:
         """A change that nothing is in the way of; EBUSY if there is no moment for it.  Planned again and again: while the kernel

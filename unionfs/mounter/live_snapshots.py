@@ -60,9 +60,10 @@ class LiveSnapshots:
         name = request.get("name")
         async with self._layers.one_at_a_time:
             snapshot = self._union.prepare_snapshot(None if name is None else str(name))
-            taken = await self._carry_out(snapshot, snapshot.take)
-            self._publish(f"snapshot {taken.snapshot.number}")
-            await self._layers.tell(taken.notices)
+            with self._layers.changing():
+                taken = await self._carry_out(snapshot, snapshot.take)
+                self._publish(f"snapshot {taken.snapshot.number}")
+                await self._layers.tell(taken.notices)
             about = taken.snapshot.about
             return {
                 "number": taken.snapshot.number,
@@ -83,11 +84,12 @@ class LiveSnapshots:
             except BaseException:
                 rollback.discard()
                 raise
-            done = await self._carry_out(
-                rollback, lambda: rollback.take(self._layers.refuse_mounted, force=bool(request["force"]))
-            )
-            self._publish(f"the rollback to {request['name']}")
-            await self._layers.tell(done.notices)
+            with self._layers.changing():
+                done = await self._carry_out(
+                    rollback, lambda: rollback.take(self._layers.refuse_mounted, force=bool(request["force"]))
+                )
+                self._publish(f"the rollback to {request['name']}")
+                await self._layers.tell(done.notices)
             if done.rubbish is not None:
                 await trio.to_thread.run_sync(_remove, done.rubbish)
             return None if done.kept is None else done.kept.about.name
@@ -102,9 +104,10 @@ class LiveSnapshots:
             except BaseException:
                 merge.discard()
                 raise
-            notices = merge.take()
-            self._publish("the merge of snapshots")
-            await self._layers.tell(notices)
+            with self._layers.changing():
+                notices = merge.take()
+                self._publish("the merge of snapshots")
+                await self._layers.tell(notices)
             return None
 
     async def _remove(self, request: dict[str, Any]) -> object:

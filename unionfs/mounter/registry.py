@@ -41,6 +41,10 @@ class Record:
     daemon's mount namespace (the text of ``/proc/PID/ns/mnt``); ``own_work`` says that the user named no work directory; ``data``
     are the data-only layers; ``layer_changes`` counts the changes of ``lowers`` since the mount; so many of these as
     ``snapshots`` says are snapshots of the upper.
+
+    ``worker`` is the process that serves it (0: the daemon itself); ``restarts`` says how many there were before it, ``last_end``
+    what became of the last one (None: there was none), ``takeover_ms`` how long it took this one until it could go on,
+    ``lost_nodes`` how many files in use could not be found again by then; ``failure`` why nobody serves it any more.
     """
 
     mountpoint: str
@@ -61,6 +65,12 @@ class Record:
     data: list[str] = dataclasses.field(default_factory=list)
     layer_changes: int = 0
     snapshots: int = 0
+    worker: int = 0
+    restarts: int = 0
+    last_end: str | None = None
+    takeover_ms: float = 0.0
+    lost_nodes: int = 0
+    failure: str | None = None
 
 
 class State(Enum):
@@ -130,6 +140,7 @@ class Registration:
         _check_private(base)
         self.directory = base / f"{pid}-{started}"
         self.directory.mkdir(mode=0o700)
+        self._is_kept = False
 
     def publish(self, record: Record) -> None:
         """Write the state file, or replace it: from now on commands see the mount so."""
@@ -142,9 +153,26 @@ class Registration:
         temporary.write_text(json.dumps(dataclasses.asdict(record), indent=1))
         temporary.rename(self.directory / _STATE_FILE)
 
+    def read(self) -> Record:
+        """What was published last.
+
+        Raises:
+            MounterError: somebody has damaged it.
+        """
+        record = _read_record(self.directory)
+        if record is None:
+            raise MounterError(str(self.directory / _STATE_FILE), "cannot be read", "unmount the union, and mount it anew")
+        return record
+
+    def keep(self, failure: str, restarts: int, last_end: str | None) -> None:
+        """The mount stays, though nobody serves it, and so does its entry, which says why."""
+        self.publish(dataclasses.replace(self.read(), failure=failure, worker=0, restarts=restarts, last_end=last_end))
+        self._is_kept = True
+
     def remove(self) -> None:
         """Take the entry away; best effort, since the next command finds it `State.GONE`."""
-        _remove(self.directory)
+        if not self._is_kept:
+            _remove(self.directory)
 
 
 def _check_private(directory: Path) -> None:

@@ -1,14 +1,15 @@
-"""Serving one mount, in the process that will do so: from the checks to the last file closed.
+"""Serving one mount, from the checks to the last file closed.
 
-Once mounted, this process must not touch any path on its own mount point: it would wait for itself, and no signal ends that.
+Once mounted, no process of ours must touch any path on the mount point: it would wait for itself, and no signal ends that.
 
-Whoever mounts waits for the mount, not for all that serves it later: trio, which `unionfs.mounter.serving` needs, takes as long
-to load as the rest.  So with the direct transport the mount is ready before, and the first requests are answered without it.
+With the direct transport this process becomes the supervisor of the mount, and workers serve it (`unionfs.mounter.supervisor`,
+`unionfs.mounter.worker`).  pyfuse3 cannot go on with a connection that another process has begun: there this process serves.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import signal
@@ -19,21 +20,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unionfs.fuse import mounting
-from unionfs.fuse.handshake import connect
+from unionfs.fuse.handshake import agree
+from unionfs.fuse.negotiation import Negotiated
+from unionfs.fuse.request_times import RequestTimes
 from unionfs.fuse.session import SessionError, SessionSettings
+from unionfs.journal.storage import JournalFile, new_journal
 from unionfs.linux import mount as linux_mount
 from unionfs.mounter.checks import check
 from unionfs.mounter.control import listen
 from unionfs.mounter.errors import DaemonError
-from unionfs.mounter.loading import load_while_serving
+from unionfs.mounter.held import Handover, Held, Progress, open_descriptors, replace_program
 from unionfs.mounter.locks import locked
-from unionfs.mounter.process_setup import keep_what_is_loaded, stop_signals, tune_garbage_collector
+from unionfs.mounter.process_setup import stop_signals, tune_garbage_collector
 from unionfs.mounter.registry import Record, Registration, device_of, mount_namespace
 from unionfs.mounter.request import MountRequest
 from unionfs.mounter.size_limits import open_union, settled, upper_project
 from unionfs.mounter.snapshot_layers import with_snapshots
 from unionfs.mounter.stacking import stack_depth
+from unionfs.mounter.supervisor import Ended, Status, Supervisor
+from unionfs.mounter.worker import serve_first, take_over
 from unionfs.overlay import Stack, Union
+from unionfs.overlay.upper_project import UpperProject
 
 if TYPE_CHECKING:
     from unionfs.mounter.serving import Server
@@ -64,7 +71,7 @@ def serve(request: MountRequest, log: Path | None, ready: Callable[[], None]) ->
     user still gets what is asked for; a second one ends the serving at once.  ``log`` is only put into the registry.
 
     Raises:
-        MounterError: refused, or the session could not start.
+        MounterError: refused, the session could not start, or nobody could serve it any more.
         OSError: a layer cannot be opened, or mounting failed.
     """
     checked = check(request)
@@ -82,30 +89,137 @@ def serve(request: MountRequest, log: Path | None, ready: Callable[[], None]) ->
         resources.callback(listener.close)
         # First of all, for without a limit there is room for what the others do.
         project = resources.enter_context(upper_project(checked))
-        checked, snapshots = with_snapshots(checked)
-        checked, project = settled(checked, project)
-        stack = Stack(checked.lowers, checked.upper, checked.work, checked.data, checked.read_only, snapshots)
-        union = open_union(stack, checked, project)
-        resources.callback(union.close)
+        kept = open_descriptors()
+        settled_request, project = settled(checked, project)
+        stacked, snapshots = with_snapshots(settled_request)
+        stack = Stack(stacked.lowers, stacked.upper, stacked.work, stacked.data, stacked.read_only, snapshots)
+        union = open_union(stack, stacked, project)
+        own = resources.enter_context(contextlib.ExitStack())
+        own.callback(union.close)
         # Before mounting, like everything that touches a path of the layers.
-        settings = _session_settings(union, checked)
-        with _mounted(checked) as (fd, device):
+        settings = _session_settings(union, stacked)
+        with _mounted(stacked) as (fd, device):
             # Not before it is mounted, so that a failure leaves no mark; nothing is served yet.
-            if union.writable and checked.marks_volatile:
+            if union.writable and stacked.marks_volatile:
                 union.mark_volatile()
             own_work = union.writable and request.work is None
-            record = _record(registration, checked, device, log, own_work=own_work, snapshots=snapshots)
+            record = _record(registration, stacked, device, log, own_work=own_work, snapshots=snapshots)
 
-            def publish() -> None:
+            def publish(record: Record) -> None:
                 registration.publish(record)
                 _log.info("mounted %s", record.mountpoint)
                 ready()
 
-            serve_mounted = _serve_pyfuse3 if checked.transport == "pyfuse3" else _serve_direct
-            return serve_mounted(fd, settings, _Mounted(union, registration, record, listener), publish)
+            if stacked.transport == "pyfuse3":
+                return _serve_pyfuse3(fd, settings, _Mounted(union, registration, record, listener), lambda: publish(record))
+            negotiated, times = _agree(fd, settings, record.mountpoint)
+            journal_fd = new_journal()
+            held = Held(
+                request=settled_request,
+                is_limited=project is not None,
+                own_work=own_work,
+                locked_upper=_key(checked.upper),
+                registration=registration,
+                settings=settings,
+                negotiated=negotiated,
+                fd=fd,
+                listener_fd=listener.fileno(),
+                journal_fd=journal_fd,
+                kept=kept | {fd, journal_fd},
+                log=log,
+                level=logging.getLogger().level,
+            )
+            supervisor = _supervisor(held)
+
+            def started(worker: int) -> None:
+                # What the union has open is the worker's, and must not be closed here.
+                own.pop_all()
+                publish(dataclasses.replace(record, worker=worker))
+
+            ended = hold(held, supervisor, project, lambda: serve_first(held, union, record, times), started)
+        return conclude(held, supervisor, ended)
 
 
-# -- what is mounted ----------------------------------------------------------------------------------------------------------
+def resume(handover: Handover) -> signal.Signals | None:
+    """Go on holding a mount in place of another program; as `serve` from there on."""
+    held = handover.held
+    request = held.request
+    with contextlib.ExitStack() as resources:
+        if request.upper is not None and request.work is not None and not request.read_only:
+            resources.enter_context(_work_directory(request.work, own=held.own_work))
+        resources.callback(held.registration.remove)
+        project = resources.enter_context(upper_project(request)) if held.is_limited else None
+        if project is not None:
+            held = held.keeping(project.fd)
+        supervisor = _supervisor(held)
+        supervisor.restarts, supervisor.last_end = handover.restarts, handover.last_end
+        ended = hold(held, supervisor, project)
+        os.close(held.fd)
+        return conclude(held, supervisor, ended)
+
+
+# -- holding ------------------------------------------------------------------------------------------------------------------
+
+
+def hold(
+    held: Held,
+    supervisor: Supervisor,
+    project: UpperProject | None,
+    first: Callable[[], Status] | None = None,
+    started: Callable[[int], None] = lambda _pid: None,
+) -> Ended:
+    """Have workers serve the mount to its end: ``first``, if there was none before (``started`` gets its process id), then those
+    that take over."""
+
+    def successor() -> Status:
+        return take_over(held, project, supervisor.restarts, supervisor.last_end)
+
+    ended = supervisor.run(first or successor, successor, started)
+    while ended is Ended.RESTART:
+        try:
+            replace_program(held, supervisor.restarts, supervisor.last_end)
+        except OSError as error:
+            _log.error("the program that is installed now cannot be started, so this one goes on: %s", error)
+        ended = supervisor.run(successor, successor)
+    return ended
+
+
+def conclude(held: Held, supervisor: Supervisor, ended: Ended) -> signal.Signals | None:
+    """After the last worker, and with the connection closed.
+
+    Raises:
+        DaemonError: the mount is there, and nobody serves it.
+    """
+    if ended is Ended.FAILED:
+        mountpoint = str(held.mountpoint)
+        problem = f"nobody serves it any more, after {supervisor.restarts} restarts; the last worker was {supervisor.last_end}"
+        held.registration.keep(problem, supervisor.restarts, supervisor.last_end)
+        raise DaemonError(mountpoint, problem, f"unionfs umount {mountpoint}")
+    if ended is Ended.STOPPED:
+        mounting.unmount(held.mountpoint, lazy=True)
+    return supervisor.stopped_by
+
+
+def _supervisor(held: Held) -> Supervisor:
+    progress = Progress(JournalFile(held.journal_fd))
+    return Supervisor(progress.take, held.negotiated.can_resend)
+
+
+def _agree(fd: int, settings: SessionSettings, mountpoint: str) -> tuple[Negotiated, RequestTimes]:
+    try:
+        return agree(fd, settings)
+    except SessionError as error:
+        raise DaemonError(mountpoint, str(error)) from error
+
+
+def _key(directory: Path | None) -> tuple[int, int] | None:
+    if directory is None:
+        return None
+    st = directory.stat()
+    return st.st_dev, st.st_ino
+
+
+# -- serving here -------------------------------------------------------------------------------------------------------------
 
 
 class _Mounted(NamedTuple):
@@ -117,22 +231,8 @@ class _Mounted(NamedTuple):
     listener: socket.socket
 
 
-def _serve_direct(fd: int, settings: SessionSettings, mounted: _Mounted, publish: Callable[[], None]) -> signal.Signals | None:
-    try:
-        connection = connect(fd, mounted.union, settings)
-    except SessionError as error:
-        raise DaemonError(mounted.record.mountpoint, str(error)) from error
-    with contextlib.closing(connection):
-        publish()
-        # So that the collection below, which requests wait for, looks only through what is loaded from here on: 1 ms and not 5.
-        keep_what_is_loaded()
-        server = load_while_serving(_load_server, connection)(*mounted)
-        tune_garbage_collector()
-        return server.serve_direct(connection, settings)
-
-
 def _serve_pyfuse3(fd: int, settings: SessionSettings, mounted: _Mounted, publish: Callable[[], None]) -> signal.Signals | None:
-    server = _load_server()(*mounted)
+    server = _load_server()(*mounted, stop_signals())
     tune_garbage_collector()
     return server.serve_pyfuse3(fd, settings, publish)
 

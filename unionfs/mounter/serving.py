@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,15 @@ from unionfs.fuse.direct_connection import DirectConnection
 from unionfs.fuse.direct_session import DirectSession
 from unionfs.fuse.session import Session, SessionError, SessionSettings
 from unionfs.mounter import control_server
+from unionfs.mounter.control_server import Handler
 from unionfs.mounter.errors import DaemonError
+from unionfs.mounter.held import Held, Progress
 from unionfs.mounter.live_layers import LiveLayers
 from unionfs.mounter.live_snapshots import LiveSnapshots
 from unionfs.mounter.process_figures import process_figures
-from unionfs.mounter.process_setup import stop_signals
 from unionfs.mounter.registry import Record, Registration
+from unionfs.mounter.restart import Restart
+from unionfs.mounter.supervisor import Status
 from unionfs.overlay import Union
 
 _log = logging.getLogger("unionfs.mounter")
@@ -32,16 +35,35 @@ _log = logging.getLogger("unionfs.mounter")
 class Server:
     """Serves one mount to its end."""
 
-    def __init__(self, union: Union, registration: Registration, record: Record, listener: socket.socket) -> None:
-        """``listener``: see `unionfs.mounter.control.listen`."""
+    def __init__(
+        self,
+        union: Union,
+        registration: Registration,
+        record: Record,
+        listener: socket.socket,
+        stop_signals: Sequence[signal.Signals],
+    ) -> None:
+        """``listener``: see `unionfs.mounter.control.listen`.  ``stop_signals``: those that end the mount; blocked up to now."""
+        self._stop_signals = stop_signals
         self._union = union
         self._registration = registration
         self._record = record
         self._listener = listener
 
-    def serve_direct(self, connection: DirectConnection, settings: SessionSettings) -> signal.Signals | None:
-        """Serve a mount that is ready; the signal that ended it, if one did."""
-        return self._run(DirectSession(connection, settings.spin_us), lambda: None)
+    def serve_direct(self, connection: DirectConnection, held: Held, progress: Progress, *, is_settled: bool) -> Status:
+        """Serve a mount that is ready, as one worker of several; how it ended.  ``is_settled``: whether what the kernel remembers
+        is so."""
+        session = DirectSession(connection, held.settings.spin_us, progress.make)
+        restart = Restart(session, self._union, held)
+        tasks = self._tasks(session, restart.handlers)
+        if not is_settled:
+            tasks.beside.append(lambda: self._unsettle(session))
+        trio.run(tasks.run, self._listener, lambda: None)
+        return Status.RESTART if session.is_stopped else Status.UNMOUNTED
+
+    async def _unsettle(self, session: DirectSession) -> None:
+        await session.expire(self._union.everything())
+        self._union.end_change()
 
     def serve_pyfuse3(self, fd: int, settings: SessionSettings, ready: Callable[[], None]) -> signal.Signals | None:
         """The same for one that is not ready before it is served; ``ready`` is called then.
@@ -53,17 +75,29 @@ class Server:
         # Loaded only where it is used: it brings libfuse along.
         from unionfs.fuse.pyfuse3_session import Pyfuse3Session
 
-        return self._run(Pyfuse3Session(fd, self._union, settings), ready)
+        return trio.run(self._tasks(Pyfuse3Session(fd, self._union, settings), {}).run, self._listener, ready)
 
-    def _run(self, session: Session, ready: Callable[[], None]) -> signal.Signals | None:
+    def _tasks(self, session: Session, handlers: Mapping[str, Handler]) -> _Tasks:
         layers = LiveLayers(self._union, session, self._registration, self._record)
-        return trio.run(_Tasks(session, self._union, layers).run, self._listener, ready)
+        return _Tasks(session, self._union, layers, handlers, self._stop_signals)
 
 
 class _Tasks:
     """The tasks of a mounted union."""
 
-    def __init__(self, session: Session, union: Union, layers: LiveLayers) -> None:
+    def __init__(
+        self,
+        session: Session,
+        union: Union,
+        layers: LiveLayers,
+        handlers: Mapping[str, Handler],
+        stop_signals: Sequence[signal.Signals],
+    ) -> None:
+        """``handlers``: further operations of the control socket."""
+        self.beside: list[Callable[[], Awaitable[None]]] = []
+        """What else there is to do while the mount is served."""
+        self._handlers = handlers
+        self._stop_signals = stop_signals
         self._session = session
         self._union = union
         self._layers = layers
@@ -73,14 +107,16 @@ class _Tasks:
 
     async def run(self, listener: socket.socket, ready: Callable[[], None]) -> signal.Signals | None:
         changes = {**self._layers.handlers, **LiveSnapshots(self._union, self._layers).handlers}
-        handlers = {"status": self._status, "explain": self._explain, **changes}
+        handlers = {"status": self._status, "explain": self._explain, **changes, **self._handlers}
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._stop_on_signal, nursery.cancel_scope)
             await nursery.start(self._run_session, nursery.cancel_scope)
             if self._error is None:
                 ready()
                 nursery.start_soon(control_server.serve, listener, handlers)
-        _log.info("%s is no longer mounted", self._mountpoint)
+                for task in self.beside:
+                    nursery.start_soon(task)
+        _log.info("%s is no longer served here", self._mountpoint)
         if self._error is not None:
             raise DaemonError(self._mountpoint, str(self._error))
         return self._stopped_by
@@ -97,8 +133,8 @@ class _Tasks:
         everything.cancel()
 
     async def _stop_on_signal(self, everything: trio.CancelScope) -> None:
-        with trio.open_signal_receiver(*stop_signals()) as signals:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals())
+        with trio.open_signal_receiver(*self._stop_signals) as signals:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self._stop_signals)
             async for number in signals:
                 if self._stopped_by is not None:
                     everything.cancel()
@@ -108,8 +144,10 @@ class _Tasks:
                 await trio.to_thread.run_sync(_unmount, Path(self._mountpoint), abandon_on_cancel=True)
 
     async def _status(self, _request: dict[str, Any]) -> object:
+        record = self._layers.record
         return {
-            **dataclasses.asdict(self._layers.record),
+            **dataclasses.asdict(record),
+            "worker": {"pid": record.worker or record.pid, "restarts": record.restarts, "last_end": record.last_end},
             "negotiated": self._session.negotiated,
             "requests": self._session.counters,
             "request_times": self._session.times,

@@ -20,6 +20,7 @@ from unionfs.filesystem import (
     Changes,
     Forgettable,
 )
+from unionfs.journal.records import Act
 from unionfs.linux.statx import birth_time
 from unionfs.linux.times import NOW, set_times
 from unionfs.overlay import kinds, ownership
@@ -164,6 +165,8 @@ class Attributes:
         # Asked for again: the layer may be another one now.
         stored = self._writable_name(inode, name)
         target, follow = self._tree.target(inode)
+        if flags & os.XATTR_CREATE and not _has_xattr(target, stored, follow):
+            self._tree.journal.intend(Act.SET_XATTR, inode.node, name, after=value)
         os.setxattr(target, stored, value, flags, follow_symlinks=follow)
 
     def listxattr(self, inode: Inode, privileged: bool) -> list[bytes]:
@@ -185,6 +188,8 @@ class Attributes:
             inode = self._copy_up.copy_up_metadata(inode)
             stored = self._writable_name(inode, name)
         target, follow = self._tree.target(inode)
+        if _has_xattr(target, stored, follow):
+            self._tree.journal.intend(Act.REMOVE_XATTR, inode.node, name)
         os.removexattr(target, stored, follow_symlinks=follow)
 
     def _stored_name(self, inode: Inode, name: bytes) -> bytes | None:
@@ -205,3 +210,13 @@ class Attributes:
         if not self._has_xattrs:
             # Users get EOPNOTSUPP; for the kernel it means not to ask again.
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+
+def _has_xattr(target: int | bytes, stored: bytes, follow: bool) -> bool:
+    try:
+        os.getxattr(target, stored, follow_symlinks=follow)
+    except OSError as error:
+        if error.errno != errno.ENODATA:
+            raise
+        return False
+    return True

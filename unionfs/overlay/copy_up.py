@@ -130,6 +130,7 @@ class CopyUp:
         directory.upper = RealDir(tree.upper_layer, parent.upper, name)
         directory.upper_names = {}
         if parent.upper_names is not None:
+            tree.settle_order(parent)
             parent.upper_names[name] = real_name(kinds.DIR, staged.made.st_ino)
         self.count += 1
         self._tell_changed(directory)
@@ -159,6 +160,7 @@ class CopyUp:
         self.count += 1
         parent = target.parent if target is not None else None
         if parent is not None and parent.upper_names is not None:
+            self._tree.settle_order(parent)
             parent.upper_names[inode.names[0][1]] = real_name(inode.kind, copied.st_ino)
         self._tell_changed(inode)
         if extent is Extent.METADATA and target is not None:
@@ -173,7 +175,7 @@ class CopyUp:
             # Of several names of a lower file only this one was copied up: it is another file now, with a number of its own.
             moved.ino = self._tree.inos.shown(copied.st_dev, copied.st_ino)
         elif not moved.has_origin:
-            self._tree.copied_up_inos[copied.st_ino] = moved.ino
+            self._tree.show_ino(copied.st_ino, moved.ino)
         return moved
 
     def _target_of(self, inode: Inode, lower: os.stat_result) -> Target | None:

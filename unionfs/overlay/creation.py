@@ -9,6 +9,7 @@ import stat
 from collections.abc import Callable
 
 from unionfs.filesystem import Caller
+from unionfs.journal.records import Act
 from unionfs.linux.links import fd_path, link_fd
 from unionfs.overlay import kinds
 from unionfs.overlay.copy_up import CopyUp
@@ -120,6 +121,7 @@ class Creation:
         if inode.has_origin or inode.data is not None:
             tree.mark_impure(parent)
         ino = inode.hard_link_ino or tree.stat(inode).st_ino
+        tree.journal.intend(Act.APPEAR, parent.node, name, node=inode.node)
         if tree.has_whiteout(parent, name):
             with tree.work.staged(tree.work.new_name()) as staged:
                 make(tree.work.fd, staged)
@@ -130,7 +132,7 @@ class Creation:
             tree.adopt(inode, upper, name)
         if not inode.hard_link_ino:
             tree.nodes.add_hard_link(inode, ino)
-        _enter(parent, name, real_name(inode.kind, ino))
+        self._enter(parent, name, real_name(inode.kind, ino))
         tree.nodes.attach(inode, parent, name)
         # Last: the name is there, whether its attributes can be had or not.
         return inode, tree.stat(inode)
@@ -151,8 +153,10 @@ class Creation:
         self._take_umask(caller)
         upper_fd = tree.dir_fd(upper)
         if tree.has_whiteout(parent, name):
+            tree.journal.intend(Act.APPEAR, parent.node, name)
             st = self._make_over_whiteout(parent, upper, name, make, caller, mode)
         else:
+            tree.journal.intend(Act.CREATE, parent.node, name)
             found = make(upper_fd, name)
             try:
                 st = own_new(tree, parent, upper_fd, name, caller, upper_fd, found)
@@ -161,14 +165,13 @@ class Creation:
                 raise
         return self._enter_new(parent, upper, name, st)
 
-    @staticmethod
-    def _take_back(parent: Directory, name: bytes, upper_fd: int, type_: int) -> None:
+    def _take_back(self, parent: Directory, name: bytes, upper_fd: int, type_: int) -> None:
         """Remove what was just made.  Where that cannot be done it is there, and the union must not say otherwise."""
         try:
             _remove(name, upper_fd, type_ == stat.S_IFDIR)
         except OSError as error:
             _log.warning("could not take back %s, which was not made in full: %s", os.fsdecode(name), error)
-            _enter(parent, name, real_name(type_ >> 12, 0))
+            self._enter(parent, name, real_name(type_ >> 12, 0))
 
     def _take_umask(self, caller: Caller) -> None:
         # The umask of the caller becomes ours for the call, and the filesystem leaves it out where there is a default ACL.
@@ -202,26 +205,24 @@ class Creation:
         tree = self._tree
         inode: Inode
         if stat.S_ISDIR(st.st_mode):
-            tree.copied_up_inos.pop(st.st_ino, None)
+            tree.show_ino(st.st_ino, 0)
             inode = directory = tree.new_directory(RealDir(tree.upper_layer, upper, name), (), st)
             directory.upper_names, directory.lower_names = {}, {}
         else:
             inode = self._new_inode(upper, name, st)
-        _enter(parent, name, real_name(inode.kind, st.st_ino))
+        self._enter(parent, name, real_name(inode.kind, st.st_ino))
         tree.nodes.attach(inode, parent, name)
         return inode, st
 
+    def _enter(self, parent: Directory, name: bytes, real: RealName) -> None:
+        assert parent.upper_names is not None
+        parent.upper_names[name] = real
+        self._tree.listed(parent, name)
+
     def _new_inode(self, upper: RealDir, name: bytes, st: os.stat_result) -> Inode:
         # The number may have belonged to a copied-up file that is gone.
-        self._tree.copied_up_inos.pop(st.st_ino, None)
+        self._tree.show_ino(st.st_ino, 0)
         return self._tree.new_upper_inode(upper, name, kind_of(st), st)
-
-
-def _enter(parent: Directory, name: bytes, real: RealName) -> None:
-    assert parent.upper_names is not None
-    parent.upper_names[name] = real
-    if parent.order is not None:
-        parent.order.add(name)
 
 
 def _remove(name: bytes, dir_fd: int, is_directory: bool) -> None:

@@ -36,7 +36,7 @@ class DirectoryListing:
     def readdirplus(self, directory: Directory, offset: int) -> Iterator[DirRow]:
         """Rows with entries, where these can be had; each counts a lookup."""
         yield from self._dots(directory, offset)
-        tree = self._tree
+        tree, touched = self._tree, self._tree.nodes.touched
         order = self._order(directory, offset)
         for after, name in order.after(order.start() if offset <= _AFTER_DOTDOT else offset):
             try:
@@ -52,6 +52,7 @@ class DirectoryListing:
                     yield row
                 continue
             inode.nlookup += 1
+            touched[inode] = None
             entry = new_tuple(Entry, (inode.node, attr))
             yield new_tuple(DirRow, (name, attr.ino, attr.mode >> 12, after, entry))
 
@@ -79,9 +80,12 @@ class DirectoryListing:
         tree = self._tree
         if directory.order is None:
             directory.order = ListingOrder(tree.names(directory))
+            if directory.upper is not None:
+                tree.keep_order(directory)
         elif offset == 0:
             count = len(directory.upper_names or ()) + len(directory.lower_names or ())
-            directory.order.compact(lambda: tree.names(directory), count)
+            if directory.order.compact(lambda: tree.names(directory), count):
+                tree.keep_order(directory)
         return directory.order
 
     def _ino(self, directory: Directory, name: bytes) -> int | None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from unionfs.journal import records
+from unionfs.journal.records import Kind
+
 _DEVICE_SHIFT = 48
 _LARGEST_REAL = (1 << _DEVICE_SHIFT) - 1
 _LAST_DEVICE = 0xFFFE
@@ -55,3 +58,12 @@ class ShortInoMap(InoMap):
         if long < _SHORTENED:
             return long
         return self._shortened.setdefault(long, _SHORTENED + len(self._shortened) % _SHORTENED_COUNT)
+
+
+class CopiedUpInos(dict[int, int]):
+    """The inode numbers shown for real ones that say something else of themselves."""
+
+    def current(self, kind: int, about: int) -> bytes | None:
+        """See `unionfs.journal.journal.Current`."""
+        shown = self.get(about) if kind == Kind.INO else None
+        return None if shown is None else records.shown_ino(about, shown)

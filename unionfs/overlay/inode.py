@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from unionfs.filesystem import ROOT_ID
+from unionfs.journal import records
 from unionfs.overlay import kinds
 from unionfs.overlay.data_copy import StagedWork
 from unionfs.overlay.data_place import Data
@@ -218,6 +220,24 @@ class Inode:
     def has_own_fd(self) -> bool:
         """Whether ``fd`` is open, and that of the real object itself: that of a metadata-only copy is of where its data is."""
         return self.fd >= 0 and (self.rare is None or self.rare.data is None)
+
+    def record(self) -> bytes:
+        """What the journal keeps of it."""
+        if self.rare is not None and self.rare.successor is not None:
+            return records.succeeded(self.node, max(self.nlookup, 0), self.rare.successor.node)
+        if self.parent is None:
+            return self.unnamed_record() if self.node != ROOT_ID else b""
+        first = records.node(self.node, max(self.nlookup, 0), self.parent.node, self.name)
+        if self.rare is None or not self.rare.other_names:
+            return first
+        return first + b"".join([records.name(self.node, parent.node, name) for parent, name in self.rare.other_names])
+
+    def unnamed_record(self) -> bytes:
+        """The same as if it had no name any more."""
+        fixed = (self.node, max(self.nlookup, 0), self.ino, self.kind, self.orphan_fd)
+        if self.orphan_fd >= 0:
+            return records.unnamed(*fixed)
+        return records.unnamed(*fixed, os.fsencode(self.place.layer.path), b"/".join((*self.place.names(), self.place_name)))
 
     @property
     def is_indexed(self) -> bool:

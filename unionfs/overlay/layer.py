@@ -149,14 +149,19 @@ class RealDir:
             pool.add(real)
         return fd
 
-    def path(self) -> Path:
-        """The host path, for people to read; never used to reach the directory."""
+    def names(self) -> list[bytes]:
+        """The names that lead to it from the root of its layer."""
         names: list[bytes] = []
         real: RealDir | None = self
         while real is not None and real.parent is not None:
             names.append(real.name)
             real = real.parent
-        return self.layer.path.joinpath(*(os.fsdecode(name) for name in reversed(names)))
+        names.reverse()
+        return names
+
+    def path(self) -> Path:
+        """The host path, for people to read; never used to reach the directory."""
+        return self.layer.path.joinpath(*map(os.fsdecode, self.names()))
 
 
 def open_dir(name: bytes, dir_fd: int) -> int:

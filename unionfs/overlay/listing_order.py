@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from unionfs.journal import records
 
 # An offset is generation << 50 | end << 25 | position + 2: a positive loff_t.
 _FIRST = 2  # offsets 1 and 2 stand behind "." and "..", which are not kept here
@@ -25,9 +27,11 @@ class ListingOrder:
     When the gaps outgrow the names, a new *generation* without gaps begins; readers in the middle of an old one finish it.
     """
 
-    __slots__ = ("_generation", "_lists", "_positions")
+    __slots__ = ("_generation", "_lists", "_positions", "is_kept")
 
     def __init__(self, names: Iterable[bytes]) -> None:
+        self.is_kept = False
+        """Whether the journal has it: that of a directory that is in lower layers alone can be found again in these."""
         self._generation = 0
         self._lists: dict[int, list[bytes]] = {}
         self._positions: dict[bytes, int] | None = None
@@ -39,20 +43,41 @@ class ListingOrder:
         self._positions = None
         self._lists.pop((self._generation - _KEPT_GENERATIONS) % _GENERATIONS, None)
 
-    def add(self, name: bytes) -> None:
-        """``name`` is (again) in the directory."""
+    @classmethod
+    def restored(cls, lists: Mapping[int, list[bytes]]) -> ListingOrder:
+        """One as another worker kept it: names by generation, the newest last."""
+        order = cls(())
+        order._lists = dict(lists)
+        order._generation = next(reversed(order._lists))
+        order.is_kept = True
+        return order
+
+    def record(self, directory: int) -> bytes:
+        """What the journal keeps of it: the order of the directory with that node id."""
+        return b"".join([records.order(directory, generation, names) for generation, names in self._lists.items()])
+
+    def listed(self, directory: int, name: bytes) -> bytes:
+        """What the journal keeps of a name that was added just now."""
+        return records.listed(directory, self._generation, name)
+
+    def add(self, name: bytes) -> bool:
+        """``name`` is (again) in the directory; whether that makes the list longer."""
         names = self._lists[self._generation]
         if self._positions is None:
             self._positions = {known: position for position, known in enumerate(names)}
-        if self._positions.setdefault(name, len(names)) == len(names):
-            names.append(name)
+        if self._positions.setdefault(name, len(names)) < len(names):
+            return False
+        names.append(name)
+        return True
 
-    def compact(self, live: Callable[[], Iterable[bytes]], count: int) -> None:
-        """Begin a new generation if it is worth it; ``live`` gives the names there are, about ``count``.  For the start of a
-        listing only."""
-        if len(self._lists[self._generation]) > 2 * count + _WORTH_COMPACTING:
-            self._generation = (self._generation + 1) % _GENERATIONS
-            self._begin(list(live()))
+    def compact(self, live: Callable[[], Iterable[bytes]], count: int) -> bool:
+        """Begin a new generation if it is worth it, and say whether it was; ``live`` gives the names there are, about ``count``.
+        For the start of a listing only."""
+        if len(self._lists[self._generation]) <= 2 * count + _WORTH_COMPACTING:
+            return False
+        self._generation = (self._generation + 1) % _GENERATIONS
+        self._begin(list(live()))
+        return True
 
     def start(self) -> int:
         """The offset before the first name, for a listing that begins now.

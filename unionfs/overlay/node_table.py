@@ -9,6 +9,9 @@ import sys
 from collections.abc import Callable, Iterator
 
 from unionfs.filesystem import ROOT_ID
+from unionfs.journal import records
+from unionfs.journal.journal import NoJournal, Recorded
+from unionfs.journal.records import Kind
 from unionfs.overlay.fd_pool import close
 from unionfs.overlay.inode import Directory, Inode, LowerLinks
 
@@ -26,6 +29,9 @@ class NodeTable:
         self.on_crossing: Callable[[], None] = lambda: None
         self.on_orphan_end: Callable[[int], None] | None = None
         """Called with the descriptor of an object without a name that is about to be let go of."""
+        self.touched: dict[Recorded | bytes, None] = NoJournal().touched
+        """The inodes whose nlookup or names changed, see `unionfs.journal.journal.Journal`."""
+        self.close_orphan: Callable[[int], None] = os.close
         self._nodes: dict[int, Inode] = {}
         self._next = ROOT_ID
         self.stale: set[int] = set()
@@ -48,6 +54,10 @@ class NodeTable:
         node = self._next
         self._next += 1
         return node
+
+    def take_id(self, node: int) -> None:
+        """Let `new_id` give just this one next: it had it in another worker."""
+        self._next = node
 
     def add(self, inode: Inode) -> None:
         """Make ``inode`` known by its node id."""
@@ -92,11 +102,13 @@ class NodeTable:
         else:
             inode.add_name(parent, name)
         parent.children[name] = inode
+        self.touched[inode] = None
 
     def detach(self, inode: Inode, parent: Directory, name: bytes) -> None:
         """``inode`` has the name ``name`` no more."""
         inode.remove_name(parent, name)
         del parent.children[name]
+        self.touched[inode] = None
 
     def release(self, inode: Inode | None) -> None:
         """Drop ``inode`` if nothing keeps it, then its ancestors that nothing else kept."""
@@ -130,13 +142,15 @@ class NodeTable:
                 if real is not None and real.parent is not None:
                     close(real)
         del self._nodes[inode.node]
+        self.touched.pop(inode, None)
+        self.touched[records.gone(inode.node)] = None
         self.written.discard(inode.node)
         if len(self._nodes) <= self.floor:
             self.on_crossing()
         if inode.orphan_fd >= 0:
             if self.on_orphan_end is not None:
                 self.on_orphan_end(inode.orphan_fd)
-            os.close(inode.orphan_fd)
+            self.close_orphan(inode.orphan_fd)
             inode.orphan_fd = -1
         if inode.rare is not None:
             self._drop_rare(inode)
@@ -159,6 +173,7 @@ class NodeTable:
         """From now on ``successor`` is what the node of ``stale`` means."""
         stale.successor, successor.predecessor = successor, stale
         self.stale.add(stale.node)
+        self.touched[stale] = self.touched[successor] = None
 
     def add_hard_link(self, inode: Inode, real_ino: int) -> None:
         """``inode`` is an upper file that has, or is to get, more than one name."""
@@ -169,3 +184,22 @@ class NodeTable:
         """``inode`` is what all names of a lower file lead to."""
         inode.links = links
         self.lower_links[links.key] = inode
+
+    # -- the journal ------------------------------------------------------------------------------------------------------
+
+    def touch_all(self) -> None:
+        """Have all there is written down anew."""
+        self.touched.update(dict.fromkeys(self._nodes.values()))
+
+    def current(self, kind: int, about: int) -> Recorded | bytes | None:
+        """See `unionfs.journal.journal.Current`."""
+        if kind in _OF_INODES:
+            return self._nodes.get(about)
+        if kind in (Kind.ORDER, Kind.LISTED):
+            directory = self._nodes.get(about)
+            if isinstance(directory, Directory) and directory.order is not None and directory.order.is_kept:
+                return directory.order.record(about)
+        return None
+
+
+_OF_INODES = frozenset((Kind.NODE, Kind.NAME, Kind.UNNAMED, Kind.SUCCEEDED))

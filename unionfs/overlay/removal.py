@@ -6,6 +6,7 @@ import errno
 import os
 from types import TracebackType
 
+from unionfs.journal.records import Act
 from unionfs.overlay import kinds
 from unionfs.overlay.copy_up import CopyUp
 from unionfs.overlay.fd_pool import close
@@ -32,6 +33,7 @@ class Removal:
         child = self._known(parent, name)
         upper = self._copy_up.upper_of(parent)
         with KeptReachable(tree, child, parent, name):
+            intend_removal(tree, parent, name, child)
             if tree.has_lower(parent, name):
                 whiteouts.hide(upper, name)
             else:
@@ -61,6 +63,7 @@ class Removal:
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
         upper = self._copy_up.upper_of(parent)
         with KeptReachable(tree, directory, parent, name):
+            intend_removal(tree, parent, name, directory)
             if not tree.has_lower(parent, name):
                 self._remove_upper(directory, tree.dir_fd(upper), name)
             elif directory.upper is not None:
@@ -95,6 +98,7 @@ class Removal:
     def _leave(self, parent: Directory, name: bytes, child: Inode | None) -> None:
         names = parent.upper_names
         assert names is not None
+        self._tree.settle_order(parent)
         if self._tree.has_lower(parent, name):
             names[name] = WHITEOUT
         else:
@@ -155,6 +159,21 @@ class KeptReachable:
         elif inode.orphan_fd >= 0:
             os.close(inode.orphan_fd)
             inode.orphan_fd = -1
+
+
+def intend_removal(tree: Tree, parent: Directory, name: bytes, inode: Inode | None) -> None:
+    """Call when ``name`` of ``inode``, which is kept reachable, is about to go."""
+    if inode is None:
+        tree.journal.intend(Act.REMOVE, parent.node, name)
+    else:
+        tree.journal.intend(Act.REMOVE, parent.node, name, node=inode.node, after=unnamed_record(inode))
+
+
+def unnamed_record(inode: Inode | None) -> bytes:
+    """What the journal is to have of an inode once one of its names has gone, if that was its last one."""
+    if inode is None or (inode.rare is not None and inode.rare.other_names):
+        return b""
+    return inode.unnamed_record()
 
 
 def forget_name(tree: Tree, inode: Inode, parent: Directory, name: bytes) -> None:

@@ -12,15 +12,16 @@ import logging
 import os
 from dataclasses import dataclass
 
+from unionfs.journal.records import Act
 from unionfs.linux.rename import RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT, renameat2
 from unionfs.overlay import kinds
 from unionfs.overlay.copy_up import CopyUp
 from unionfs.overlay.fd_pool import close
 from unionfs.overlay.inode import Directory, Inode
-from unionfs.overlay.listing import DOT_WHITEOUT, WHITEOUT, RealName, kind_in
+from unionfs.overlay.listing import DOT_WHITEOUT, WHITEOUT, RealName, ino_in, kind_in
 from unionfs.overlay.lower_stack import redirect_for
 from unionfs.overlay.metadata_copy import copy_metadata
-from unionfs.overlay.removal import KeptReachable, forget_name
+from unionfs.overlay.removal import KeptReachable, forget_name, unnamed_record
 from unionfs.overlay.tree import Tree
 
 _log = logging.getLogger("unionfs.overlay")
@@ -94,6 +95,7 @@ class Rename:
         if isinstance(new.inode, Directory):
             self._empty(new.inode, new_fd, new.name)
         with KeptReachable(tree, new.inode, new.parent, new.name):
+            self._intend(Act.MOVE, old, new, unnamed_record(new.inode))
             over_whiteout = tree.has_whiteout(new.parent, new.name)
             if (over_whiteout or leaves_whiteout) and whiteouts.form != "dev":
                 assert old.parent.upper is not None
@@ -196,6 +198,7 @@ class Rename:
         new.inode = other = self._copy_up.copy_up_name(other, new.parent, new.name)
         for inode, target in ((one, new), (other, old)):
             self._mark_moving(inode, new if target is old else old, target)
+        self._intend(Act.EXCHANGE, old, new, other.node.to_bytes(8, "little"))
         renameat2(old_fd, old.name, new_fd, new.name, RENAME_EXCHANGE)
         tree.nodes.detach(one, old.parent, old.name)
         tree.nodes.detach(other, new.parent, new.name)
@@ -207,6 +210,21 @@ class Rename:
         old.parent.upper_names[old.name], new.parent.upper_names[new.name] = theirs, mine
 
     # -- the common part --------------------------------------------------------------------------------------------------
+
+    def _intend(self, act: Act, old: _Side, new: _Side, after: bytes) -> None:
+        inode, names = old.inode, old.parent.upper_names
+        assert inode is not None
+        assert names is not None
+        self._tree.journal.intend(
+            act,
+            old.parent.node,
+            old.name,
+            new_parent=new.parent.node,
+            new_name=new.name,
+            node=inode.node,
+            ino=ino_in(names[old.name]),
+            after=after,
+        )
 
     def _movable(self, side: _Side) -> Inode:
         inode = self._present(side)
@@ -264,13 +282,13 @@ class Rename:
             inode.upper.parent, inode.upper.name = upper, name
         self._tree.nodes.attach(inode, parent, name)
 
-    @staticmethod
-    def _set_upper_name(side: _Side, real: RealName | None) -> None:
+    def _set_upper_name(self, side: _Side, real: RealName | None) -> None:
         names = side.parent.upper_names
         assert names is not None
+        self._tree.settle_order(side.parent)
         if real is None:
             del names[side.name]
         else:
             names[side.name] = real
-            if real is not WHITEOUT and side.parent.order is not None:
-                side.parent.order.add(side.name)
+            if real is not WHITEOUT:
+                self._tree.listed(side.parent, side.name)

@@ -32,6 +32,7 @@ def move(tree: Tree, inode: Inode, target: Target | None, upper_fd: int) -> Inod
         moved.place = tree.upper_layer.root  # not where it is, for it has no name: which layer's it is
         if orphan_fd >= 0:
             moved.orphan_fd = orphan_fd
+            tree.nodes.touched[moved] = None
     else:
         moved.place, moved.place_name = target.place, target.name
     return moved
@@ -39,7 +40,7 @@ def move(tree: Tree, inode: Inode, target: Target | None, upper_fd: int) -> Inod
 
 def move_data(tree: Tree, inode: Inode, upper_fd: int) -> Inode:
     """The same where the place is the same as before, and just the data has come to it, or will be set by the caller."""
-    moved = _succeed(tree, inode) if inode.pins else inode
+    moved = succeed(tree, inode) if inode.pins else inode
     close(moved)
     if moved.rare is not None:
         moved.data, moved.carried = None, 0
@@ -58,7 +59,8 @@ def move_metadata(inode: Inode, target: Target, lower: os.stat_result) -> Inode:
     return inode
 
 
-def _succeed(tree: Tree, stale: Inode) -> Inode:
+def succeed(tree: Tree, stale: Inode) -> Inode:
+    """Put another inode in the stead of one whose opens are of a real file that it does not stand for any more."""
     successor = Inode(tree.nodes.new_id(), stale.ino, stale.kind, stale.place, stale.place_name)
     tree.nodes.add(successor)
     successor.has_origin = stale.has_origin

@@ -7,9 +7,11 @@ import errno
 import os
 
 from unionfs.filesystem import Forgettable, StaleAttributes
+from unionfs.journal import records
+from unionfs.journal.journal import NoJournal
 from unionfs.linux.statfs import TMPFS_MAGIC, filesystem_type
 from unionfs.overlay import kinds
-from unionfs.overlay.ino_map import InoMap, ShortInoMap
+from unionfs.overlay.ino_map import CopiedUpInos, InoMap, ShortInoMap
 from unionfs.overlay.inode import Directory, Inode, ctime_mark
 from unionfs.overlay.layer import Layer, RealDir, Stack
 from unionfs.overlay.listing import (
@@ -48,9 +50,10 @@ class Tree(OpenStack):
         """Whether all names of a lower file lead to one inode.  Without an index each may be copied up to a file of its own."""
         layers = [*([self.upper] if self.upper else ()), *self.lowers]
         self.inos = (ShortInoMap if options.ino32 else InoMap)(layer.device for layer in layers)
-        self.copied_up_inos: dict[int, int] = {}
+        self.copied_up_inos = CopiedUpInos()
         """Inode numbers shown for upper files that were copied up in this mount and could not be given an origin, by their real
-        one."""
+        one; changed by `show_ino`."""
+        self.journal = NoJournal()
         self.told_of_owners = False
         """Whether it was logged that an object could not be copied up because of its owner."""
         self._begin()
@@ -73,6 +76,45 @@ class Tree(OpenStack):
         other._use_lowers(lowers)
         other._begin()
         return other
+
+    # -- the journal ------------------------------------------------------------------------------------------------------
+
+    def use_journal(self, journal: NoJournal) -> None:
+        """From now on, before anything but the root is known, write down there what the next worker must know."""
+        self.journal = journal
+        self.nodes.touched, self.nodes.close_orphan = journal.touched, journal.close_later
+        journal.sources += [self.nodes, self.copied_up_inos]
+
+    def show_ino(self, real: int, shown: int) -> None:
+        """Show this number for the upper file that has another one; ``shown`` 0: its own."""
+        if shown:
+            self.copied_up_inos[real] = shown
+        elif self.copied_up_inos.pop(real, None) is None:
+            return
+        self.journal.touched[records.shown_ino(real, shown)] = None
+
+    def keep_order(self, directory: Directory) -> None:
+        """Write down how ``directory``, which has an order, is listed."""
+        order = directory.order
+        if order is not None:
+            order.is_kept = True
+            self.journal.touched[order.record(directory.node)] = None
+
+    def listed(self, directory: Directory, name: bytes) -> None:
+        """A name of a directory that is being listed comes.  Call `settle_order` when one goes or is copied up."""
+        order = directory.order
+        if order is None:
+            return
+        is_new = order.add(name)
+        if not order.is_kept:
+            self.keep_order(directory)
+        elif is_new:
+            self.journal.touched[order.listed(directory.node, name)] = None
+
+    def settle_order(self, directory: Directory) -> None:
+        """A name of a directory is about to go or to be copied up: after that the order cannot be found again in the layers."""
+        if directory.order is not None and not directory.order.is_kept:
+            self.keep_order(directory)
 
     def close(self) -> None:
         """Give every descriptor back."""
@@ -331,6 +373,6 @@ class Tree(OpenStack):
 
     def adopt(self, inode: Inode, place: RealDir, name: bytes) -> None:
         """An upper file all whose known names were removed has a name again (one that was not known, or a new one)."""
-        os.close(inode.orphan_fd)
+        self.nodes.close_orphan(inode.orphan_fd)
         inode.orphan_fd = -1
         inode.place, inode.place_name = place, name

@@ -8,7 +8,22 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from unionfs.filesystem import Attr, Caller, Changes, DirRow, Entry, ExtendedFlags, Forgettable, Opened, StaleAttributes, StatFs
+from unionfs.filesystem import (
+    Attr,
+    Caller,
+    Changes,
+    DirRow,
+    Entry,
+    ExtendedFlags,
+    Forgettable,
+    Notice,
+    Opened,
+    StaleAttributes,
+    StaleContents,
+    StatFs,
+)
+from unionfs.journal.journal import NoJournal
+from unionfs.journal.recovered import Recovered
 from unionfs.overlay.attributes import Attributes, attr_of, new_tuple
 from unionfs.overlay.contents import Contents
 from unionfs.overlay.copy_up import CopyUp
@@ -17,7 +32,7 @@ from unionfs.overlay.detached_layers import DetachedLayers
 from unionfs.overlay.directory_listing import DirectoryListing
 from unionfs.overlay.explain import Explain
 from unionfs.overlay.id_map import ACL_PREFIX
-from unionfs.overlay.inode import Inode
+from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.inode_bound import InodeBound
 from unionfs.overlay.inode_flags import InodeFlags
 from unionfs.overlay.layer import Layer, Stack
@@ -27,9 +42,11 @@ from unionfs.overlay.live_rollback import LiveRollback
 from unionfs.overlay.live_snapshot import LiveSnapshot, is_busy
 from unionfs.overlay.options import Options
 from unionfs.overlay.real_file import read_fd
+from unionfs.overlay.recovery import Found, recover
 from unionfs.overlay.removal import Removal
 from unionfs.overlay.rename import Rename
 from unionfs.overlay.snapshots import Snapshots
+from unionfs.overlay.succession import succeed
 from unionfs.overlay.tree import Tree
 
 _LONGEST_NAME = 255
@@ -94,6 +111,8 @@ class Union:
             inode.nlookup -= nlookup
             if inode.nlookup <= 0:
                 self._nodes.release(inode)
+            else:
+                self._nodes.touched[inode] = None
 
     def getattr(self, node: int) -> Attr:
         inode = self._nodes.get(node)
@@ -138,6 +157,7 @@ class Union:
     def _entry(self, inode: Inode, st: os.stat_result) -> Entry:
         attr = attr_of(self._tree, inode, st)
         inode.nlookup += 1
+        self._nodes.touched[inode] = None
         return new_tuple(Entry, (inode.node, attr))
 
     # -- names ------------------------------------------------------------------------------------------------------------
@@ -295,6 +315,63 @@ class Union:
 
     def explain(self, path: bytes) -> dict[str, Any]:
         return self._explain.explain(path)
+
+    # -- taking over ----------------------------------------------------------------------------------------------------------
+
+    def use_journal(self, journal: NoJournal) -> None:
+        """Write down there what another worker must know to go on; before the first request."""
+        self._tree.use_journal(journal)
+
+    def recover(self, recovered: Recovered) -> Found:
+        """Go on from what another worker of this union has written down; in place of `use_journal`'s first request.
+
+        Raises:
+            OSError: a layer cannot be read.
+        """
+        return recover(self._tree, recovered)
+
+    def note_recovered(self, recovered: Recovered) -> None:
+        """Have written down what `recover` found to be otherwise than ``recovered`` said."""
+        intent, tree = recovered.intent, self._tree
+        if intent is None:
+            return
+        for node in (intent.node, *intent.states, int.from_bytes(intent.after[:8], "little")):
+            inode = tree.nodes.find(node)
+            if inode is not None:
+                tree.nodes.touched[inode] = None
+        for node, name in ((intent.parent, intent.name), (intent.new_parent, intent.new_name)):
+            directory = tree.nodes.find(node)
+            if isinstance(directory, Directory) and tree.kind(directory, name) is not None:
+                tree.listed(directory, name)
+
+    def held_descriptors(self) -> list[int]:
+        """Of the objects without a name that the kernel knows: nothing leads to them any more but these."""
+        return [inode.orphan_fd for inode in self._nodes if inode.orphan_fd >= 0]
+
+    def everything(self) -> list[Notice]:
+        """The kernel is to forget what it remembers of all that it knows."""
+        return [StaleContents(inode.node) for inode in self._nodes]
+
+    def begin_change(self) -> None:
+        """What follows changes more than a request does: see `unionfs.journal.journal.Journal.begin_change`."""
+        self._tree.journal.begin_change()
+
+    def end_change(self) -> None:
+        """It is over, and the kernel was told: everything is written down anew."""
+        tree = self._tree
+        tree.nodes.touch_all()
+        for inode in tree.nodes:
+            if isinstance(inode, Directory):
+                tree.keep_order(inode)
+        tree.journal.flush()
+        tree.journal.end_change()
+
+    def leave_behind(self, node: int) -> None:
+        """The kernel's opens of ``node`` are of another real file than the one that its name leads to: from now on that has a
+        node of its own."""
+        inode = self._nodes.find(node)
+        if inode is not None and (inode.rare is None or inode.rare.successor is None):
+            succeed(self._tree, inode)
 
     # -- changes of the lower layers ------------------------------------------------------------------------------------------
 

@@ -1,0 +1,177 @@
+"""The records of a journal: a byte that says which kind it is, the length of the rest, the rest.  Numbers are in the machine's
+order, for no other machine ever reads them."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from enum import IntEnum
+
+_NODE = struct.Struct("=BIQIQ")
+_NODE_BODY = struct.Struct("=QIQ")
+_HEADER = struct.Struct("=BI")
+_PAIR = struct.Struct("=QQ")
+_UNNAMED = struct.Struct("=QIQBi")
+_ORDER = struct.Struct("=QI")
+_BACKING = struct.Struct("=QiIQQ")
+_REPLY = struct.Struct("=Qi")
+_INTENT = struct.Struct("=QQIBQQQQHHI")
+
+
+class Kind(IntEnum):
+    """What a record is about."""
+
+    NODE = 1  # a node, how often the kernel looked it up, its first name
+    NAME = 2  # one more name of the node
+    UNNAMED = 3  # a node without a name, and where its object is
+    SUCCEEDED = 4  # a node that another one stands for
+    GONE = 5  # a node that the kernel does not know any more
+    BACKING = 6  # what the kernel has open of a node in passthrough
+    INO = 7  # the inode number shown for a real one
+    ORDER = 8  # the names of a directory in the order of its listing
+    LISTED = 9  # one more name at the end of that
+    REPLY = 10  # what a request that another worker carried out is answered, once it is sent again
+    ANSWERED = 11  # that it was
+
+
+class Act(IntEnum):
+    """What an intent is about."""
+
+    CREATE = 1  # an object under a name that was free, made in place: not whole before it has its owner
+    APPEAR = 2  # the same, whole at once
+    REMOVE = 3  # a name goes
+    MOVE = 4  # a name goes, another one comes or changes
+    EXCHANGE = 5  # two names change places
+    SET_XATTR = 6  # an attribute that was not there
+    REMOVE_XATTR = 7  # one that was there goes
+
+
+def node(node: int, nlookup: int, parent: int, name: bytes) -> bytes:
+    """A node with its first dentry."""
+    return _NODE.pack(1, 20 + len(name), node, nlookup, parent) + name
+
+
+def name(node: int, parent: int, name: bytes) -> bytes:
+    """Another dentry of the node of the record before."""
+    return _HEADER.pack(Kind.NAME, _PAIR.size + len(name)) + _PAIR.pack(node, parent) + name
+
+
+def unnamed(node: int, nlookup: int, ino: int, kind: int, fd: int, layer: bytes = b"", path: bytes = b"") -> bytes:
+    """A node without a name; its object is open as ``fd``, or (-1) lies in ``layer`` (its path) under ``path``."""
+    place = layer + b"\0" + path
+    return _HEADER.pack(Kind.UNNAMED, _UNNAMED.size + len(place)) + _UNNAMED.pack(node, nlookup, ino, kind, fd) + place
+
+
+def succeeded(node: int, nlookup: int, successor: int) -> bytes:
+    """A node that a copy-up left behind, and the one that stands for it."""
+    return _HEADER.pack(Kind.SUCCEEDED, _NODE_BODY.size) + _NODE_BODY.pack(node, nlookup, successor)
+
+
+def gone(node: int) -> bytes:
+    """A node that is no more."""
+    return _HEADER.pack(Kind.GONE, 8) + node.to_bytes(8, "little")
+
+
+def backing(node: int, backing_id: int, opens: int, device: int, ino: int) -> bytes:
+    """Passthrough of a node: ``opens`` of them, of the real file ``ino`` of ``device``."""
+    return _HEADER.pack(Kind.BACKING, _BACKING.size) + _BACKING.pack(node, backing_id, opens, device, ino)
+
+
+def shown_ino(real: int, shown: int) -> bytes:
+    """``shown`` 0: what it says of itself holds."""
+    return _HEADER.pack(Kind.INO, _PAIR.size) + _PAIR.pack(real, shown)
+
+
+def order(directory: int, generation: int, names: list[bytes]) -> bytes:
+    """The order in which a directory is listed."""
+    listed = b"\0".join(names)
+    return _HEADER.pack(Kind.ORDER, _ORDER.size + len(listed)) + _ORDER.pack(directory, generation) + listed
+
+
+def listed(directory: int, generation: int, name: bytes) -> bytes:
+    """A name that comes last in the order."""
+    return _HEADER.pack(Kind.LISTED, _ORDER.size + len(name)) + _ORDER.pack(directory, generation) + name
+
+
+def reply(unique: int, error: int, payload: bytes | memoryview) -> bytes:
+    """The answer to a request: ``error`` is an errno, 0 for success."""
+    return _HEADER.pack(Kind.REPLY, _REPLY.size + len(payload)) + _REPLY.pack(unique, error) + payload
+
+
+def answered(unique: int) -> bytes:
+    """The answer was sent."""
+    return _HEADER.pack(Kind.ANSWERED, 8) + unique.to_bytes(8, "little")
+
+
+def split(records: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """(kind, body) of each record of a transaction."""
+    at = 0
+    while at < len(records):
+        kind, length = _HEADER.unpack_from(records, at)
+        at += _HEADER.size
+        yield kind, records[at : at + length]
+        at += length
+
+
+def about(body: memoryview) -> int:
+    """Which node (or, of `Kind.INO`, inode number) a record is about."""
+    return int.from_bytes(body[:8], "little")
+
+
+def node_body(body: memoryview) -> tuple[int, int, int, bytes]:
+    """`node` or `succeeded`: node, nlookup, parent or successor, name."""
+    return (*_NODE_BODY.unpack_from(body), bytes(body[_NODE_BODY.size :]))
+
+
+def pair_body(body: memoryview) -> tuple[int, int, bytes]:
+    """`name` or `shown_ino`: the two numbers, the name."""
+    return (*_PAIR.unpack_from(body), bytes(body[_PAIR.size :]))
+
+
+def unnamed_body(body: memoryview) -> tuple[int, int, int, int, int, bytes, bytes]:
+    """The arguments of `unnamed`."""
+    layer, _, path = bytes(body[_UNNAMED.size :]).partition(b"\0")
+    return (*_UNNAMED.unpack_from(body), layer, path)
+
+
+def backing_body(body: memoryview) -> tuple[int, int, int, int, int]:
+    """The arguments of `backing`."""
+    return _BACKING.unpack_from(body)
+
+
+def order_body(body: memoryview) -> tuple[int, int, bytes]:
+    """`order` or `listed`: directory, generation, and the name, or the names with NUL between them."""
+    return (*_ORDER.unpack_from(body), bytes(body[_ORDER.size :]))
+
+
+def reply_body(body: bytes | memoryview) -> tuple[int, int, bytes]:
+    """The arguments of `reply`."""
+    return (*_REPLY.unpack_from(body), bytes(body[_REPLY.size :]))
+
+
+def intent(
+    head: int,
+    unique: int,
+    opcode: int,
+    act: int,
+    parent: int,
+    new_parent: int,
+    node: int,
+    ino: int,
+    name: bytes,
+    new_name: bytes,
+    after: bytes,
+) -> bytes:
+    """See `unionfs.journal.journal.Journal.intend`; ``head`` is where the log ended."""
+    fixed = _INTENT.pack(head, unique, opcode, act, parent, new_parent, node, ino, len(name), len(new_name), len(after))
+    return fixed + name + new_name + after
+
+
+def intent_body(data: bytes) -> tuple[int, int, int, int, int, int, int, int, bytes, bytes, bytes]:
+    """The arguments of `intent`."""
+    *numbers, name_length, new_name_length, after_length = _INTENT.unpack_from(data)
+    at = _INTENT.size
+    name, at = data[at : at + name_length], at + name_length
+    new_name, at = data[at : at + new_name_length], at + new_name_length
+    head, unique, opcode, act, parent, new_parent, node, ino = numbers
+    return head, unique, opcode, act, parent, new_parent, node, ino, name, new_name, data[at : at + after_length]

@@ -1,0 +1,207 @@
+"""Reading a journal: what was so when its last writer ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from unionfs.journal import records
+from unionfs.journal.journal import Reply
+from unionfs.journal.records import Act, Kind
+from unionfs.journal.storage import HEAD, LAST_BACKING, LAST_NODE, UNSETTLED, JournalFile
+
+
+@dataclass(slots=True)
+class NodeState:
+    """A node that the kernel may know.
+
+    Attributes:
+        nlookup: how often it was looked up.
+        names: its dentries, (node id of the parent, name).
+        successor: the node that stands for it; 0: itself.
+        ino, kind: of a node without names: the number shown, and the ``DT_*`` type.
+        fd: of such a one: what its object is open as, or -1.
+        layer, path: of such a one that is not open: where it lies.
+    """
+
+    nlookup: int
+    names: list[tuple[int, bytes]] = field(default_factory=list)
+    successor: int = 0
+    ino: int = 0
+    kind: int = 0
+    fd: int = -1
+    layer: bytes = b""
+    path: bytes = b""
+
+
+class Backing(NamedTuple):
+    """What the kernel had open of a node in passthrough; ``id`` 0: through its page cache."""
+
+    id: int
+    opens: int
+    device: int
+    ino: int
+
+
+class Intent(NamedTuple):
+    """See `unionfs.journal.journal.Journal.intend`."""
+
+    unique: int
+    opcode: int
+    act: Act
+    parent: int
+    new_parent: int
+    node: int
+    ino: int
+    name: bytes
+    new_name: bytes
+    after: bytes
+
+    @property
+    def states(self) -> dict[int, NodeState]:
+        """How nodes are once it is done."""
+        if self.act not in (Act.REMOVE, Act.MOVE):
+            return {}
+        found = Recovered()
+        _take(found, memoryview(self.after))
+        return found.nodes
+
+
+@dataclass(slots=True)
+class Recovered:
+    """All that a journal says.
+
+    Attributes:
+        nodes: by node id.
+        backings: by node id.
+        inos: the inode numbers shown for real ones that say something else of themselves.
+        orders: the names of directories (node ids) as they are listed, by generation.
+        last_node, last_backing: the highest ids there were.
+        replies: to requests that were carried out but perhaps not answered, by unique.
+        intent: of the request after that, if it came so far.
+        unsettled: whether a change of the layers was under way.
+    """
+
+    nodes: dict[int, NodeState] = field(default_factory=dict)
+    backings: dict[int, Backing] = field(default_factory=dict)
+    inos: dict[int, int] = field(default_factory=dict)
+    orders: dict[int, dict[int, list[bytes]]] = field(default_factory=dict)
+    last_node: int = 0
+    last_backing: int = 0
+    replies: dict[int, Reply] = field(default_factory=dict)
+    intent: Intent | None = None
+    unsettled: bool = False
+
+    @property
+    def descriptors(self) -> set[int]:
+        """The open files that are named in it."""
+        found = {state.fd for state in self.nodes.values() if not state.names}
+        if self.intent is not None:
+            found |= {state.fd for state in self.intent.states.values()}
+        return found - {-1}
+
+
+def read_journal(file: JournalFile) -> Recovered:
+    """What ``file`` says."""
+    found = Recovered()
+    last_unique = 0
+    for unique, transaction in file.transactions():
+        last_unique = unique
+        _take(found, transaction)
+    numbers = file.numbers
+    found.last_node = max(found.last_node, numbers[LAST_NODE], *found.nodes)
+    found.last_backing = numbers[LAST_BACKING]
+    found.unsettled = numbers[UNSETTLED] != 0
+    reply = file.read_reply()
+    if reply is not None and reply[0] and reply[0] == last_unique:
+        found.replies[last_unique] = Reply(*reply)
+    if intent := file.read_intent():
+        head, unique, opcode, act, parent, new_parent, node, ino, name, new_name, after = records.intent_body(intent)
+        # Anything that was written down since is the end of what it tells of.
+        if head == numbers[HEAD]:
+            found.intent = Intent(unique, opcode, Act(act), parent, new_parent, node, ino, name, new_name, after)
+    return found
+
+
+def _take(found: Recovered, transaction: memoryview) -> None:
+    for kind, body in records.split(transaction):
+        _TAKE[Kind(kind)](found, body)
+
+
+def _take_node(found: Recovered, body: memoryview) -> None:
+    node, nlookup, parent, name = records.node_body(body)
+    found.nodes[node] = NodeState(nlookup, [(parent, name)])
+
+
+def _take_name(found: Recovered, body: memoryview) -> None:
+    node, parent, name = records.pair_body(body)
+    found.nodes[node].names.append((parent, name))
+
+
+def _take_unnamed(found: Recovered, body: memoryview) -> None:
+    node, nlookup, ino, kind, fd, layer, path = records.unnamed_body(body)
+    found.nodes[node] = NodeState(nlookup, ino=ino, kind=kind, fd=fd, layer=layer, path=path)
+
+
+def _take_succeeded(found: Recovered, body: memoryview) -> None:
+    node, nlookup, successor, _ = records.node_body(body)
+    found.nodes[node] = NodeState(nlookup, successor=successor)
+
+
+def _take_gone(found: Recovered, body: memoryview) -> None:
+    node = records.about(body)
+    found.last_node = max(found.last_node, node)
+    found.nodes.pop(node, None)
+    found.orders.pop(node, None)
+
+
+def _take_backing(found: Recovered, body: memoryview) -> None:
+    node, backing_id, opens, device, ino = records.backing_body(body)
+    found.backings.pop(node, None)
+    if opens or backing_id:
+        found.backings[node] = Backing(backing_id, opens, device, ino)
+
+
+def _take_ino(found: Recovered, body: memoryview) -> None:
+    real, shown, _ = records.pair_body(body)
+    found.inos.pop(real, None)
+    if shown:
+        found.inos[real] = shown
+
+
+def _take_order(found: Recovered, body: memoryview) -> None:
+    directory, generation, names = records.order_body(body)
+    lists = found.orders.setdefault(directory, {})
+    lists.pop(generation, None)
+    lists[generation] = names.split(b"\0") if names else []
+
+
+def _take_listed(found: Recovered, body: memoryview) -> None:
+    directory, generation, name = records.order_body(body)
+    lists = found.orders.get(directory, {})
+    if generation in lists:
+        lists[generation].append(name)
+
+
+def _take_reply(found: Recovered, body: memoryview) -> None:
+    reply = Reply(*records.reply_body(body))
+    found.replies[reply.unique] = reply
+
+
+def _take_answered(found: Recovered, body: memoryview) -> None:
+    found.replies.pop(records.about(body), None)
+
+
+_TAKE = {
+    Kind.NODE: _take_node,
+    Kind.NAME: _take_name,
+    Kind.UNNAMED: _take_unnamed,
+    Kind.SUCCEEDED: _take_succeeded,
+    Kind.GONE: _take_gone,
+    Kind.BACKING: _take_backing,
+    Kind.INO: _take_ino,
+    Kind.ORDER: _take_order,
+    Kind.LISTED: _take_listed,
+    Kind.REPLY: _take_reply,
+    Kind.ANSWERED: _take_answered,
+}

@@ -1,0 +1,314 @@
+"""Taking over from another worker that served the same union: the inodes that the kernel knows, found again in the layers.
+
+What the journal has is a node id and a name for each of them; all else is what a lookup finds.  One thing may have happened of
+which it does not know: the system call that its `Intent` tells of.  Whether it did shows at the names that it is about, so these
+are looked at first, and the names are put right before anything is looked for below them.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+from dataclasses import dataclass
+
+from unionfs.filesystem import ROOT_ID, StaleAttributes
+from unionfs.journal.records import Act
+from unionfs.journal.recovered import Intent, NodeState, Recovered
+from unionfs.overlay import kinds
+from unionfs.overlay.inode import Directory, Inode
+from unionfs.overlay.layer import Layer, RealDir
+from unionfs.overlay.listing import kind_of
+from unionfs.overlay.listing_order import ListingOrder
+from unionfs.overlay.tree import Tree
+
+_log = logging.getLogger("unionfs.overlay")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What became of the request that an intent told of.
+
+    Attributes:
+        done: it was carried out.
+        lost: how many nodes that the kernel may know were not found again; it gets ESTALE for them.
+    """
+
+    done: bool
+    lost: int
+
+
+def recover(tree: Tree, recovered: Recovered) -> Found:
+    """Make the inodes known under their node ids; ``tree`` is fresh.
+
+    Raises:
+        OSError: the root, or a directory that the intent is about, cannot be read.
+    """
+    recovery = _Recovery(tree, recovered)
+    done = recovery.settle_intent()
+    recovery.find_all()
+    return Found(done, recovery.lost)
+
+
+class _Recovery:
+    def __init__(self, tree: Tree, recovered: Recovered) -> None:
+        self._tree = tree
+        self._states = recovered.nodes
+        self._recovered = recovered
+        self._missing: set[int] = set()
+        tree.copied_up_inos.update(recovered.inos)
+
+    @property
+    def lost(self) -> int:
+        return sum(1 for node in self._missing if self._states[node].nlookup)
+
+    # -- names ------------------------------------------------------------------------------------------------------------
+
+    def find_all(self) -> None:
+        """Find all that the states tell of."""
+        nodes, states = self._tree.nodes, self._states
+        for node in [node for node, state in states.items() if state.names]:
+            self._find(node)
+        for node, state in states.items():
+            if not state.names and not state.successor and state.nlookup:
+                self._restore_unnamed(node, state)
+        nodes.take_id(max(self._recovered.last_node, ROOT_ID) + 1)
+        for node, state in states.items():
+            if state.successor:
+                self._restore_stale(node, state)
+        self._restore_orders()
+        known = list(nodes)
+        for inode in known:
+            inode.nlookup = states[inode.node].nlookup if inode.node in states else 0
+        for inode in known:
+            nodes.release(inode)
+
+    def _restore_orders(self) -> None:
+        for node, lists in self._recovered.orders.items():
+            directory = self._tree.nodes.find(node)
+            if isinstance(directory, Directory) and lists:
+                directory.order = ListingOrder.restored(lists)
+
+    def _find(self, node: int) -> None:
+        """Find a node by its names, and before it the directories that it lies in."""
+        waiting = [node]
+        while waiting:
+            node = waiting[-1]
+            unknown = [parent for parent, _ in self._states[node].names if not self._is_settled(parent)]
+            if unknown:
+                waiting += unknown
+                continue
+            waiting.pop()
+            if not self._is_settled(node):
+                self._find_in_parents(node)
+
+    def _is_settled(self, node: int) -> bool:
+        return self._tree.nodes.find(node) is not None or node in self._missing or node not in self._states
+
+    def _find_in_parents(self, node: int) -> None:
+        tree, nodes = self._tree, self._tree.nodes
+        for parent, name in self._states[node].names:
+            directory = nodes.find(parent)
+            if not isinstance(directory, Directory):
+                continue
+            nodes.take_id(node)
+            try:
+                found = tree.find(directory, name)
+            except OSError as error:
+                _log.warning("%s, which is in use, cannot be found again: %s", os.fsdecode(name), error.strerror)
+                continue
+            if found is None or found[0].node != node:
+                _log.warning("%s, which is in use, is not what it was", os.fsdecode(name))
+        if nodes.find(node) is None:
+            self._missing.add(node)
+
+    # -- what has no name -------------------------------------------------------------------------------------------------
+
+    def _restore_unnamed(self, node: int, state: NodeState) -> None:
+        try:
+            inode = self._opened(node, state) if state.fd >= 0 else self._unopened(node, state)
+        except OSError as error:
+            _log.warning("node %d, which has no name, cannot be found again: %s", node, error.strerror)
+            inode = None
+        if inode is None:
+            self._missing.add(node)
+            return
+        self._tree.nodes.add(inode)
+
+    def _opened(self, node: int, state: NodeState) -> Inode:
+        tree = self._tree
+        root = tree.upper_layer.root
+        if state.kind == kinds.DIR:
+            directory = Directory(node, state.ino, root, ())
+            directory.upper_names, directory.lower_names = {}, {}
+            directory.orphan_fd = state.fd
+            return directory
+        inode = Inode(node, state.ino, state.kind, root, b"")
+        inode.orphan_fd = state.fd
+        st = os.fstat(state.fd)
+        if st.st_nlink:
+            # It has names that nobody asked for.
+            tree.nodes.add_hard_link(inode, st.st_ino)
+        elif tree.work.limit is not None:
+            tree.work.limit.charge(st.st_blocks * 512)
+        return inode
+
+    def _unopened(self, node: int, state: NodeState) -> Inode | None:
+        """A lower object that was removed from the union."""
+        layer = next((layer for layer in self._layers() if os.fsencode(layer.path) == state.layer), None)
+        if layer is None:
+            return None
+        place = layer.root
+        *names, last = state.path.split(b"/")
+        for name in names:
+            place = RealDir(layer, place, name)
+        if state.kind == kinds.DIR:
+            directory = Directory(node, state.ino, None, (RealDir(layer, place, last),))
+            directory.upper_names, directory.lower_names = {}, {}
+            return directory
+        return Inode(node, state.ino, state.kind, place, last)
+
+    def _layers(self) -> list[Layer]:
+        tree = self._tree
+        return [*tree.lowers, *([tree.index.place.layer] if tree.index is not None else ())]
+
+    def _restore_stale(self, node: int, state: NodeState) -> None:
+        nodes = self._tree.nodes
+        successor = nodes.find(state.successor)
+        if successor is None:
+            self._missing.add(node)
+            return
+        stale = Inode(node, successor.ino, successor.kind, successor.place, successor.place_name)
+        nodes.add(stale)
+        nodes.succeed(stale, successor)
+        self._tree.notices.append(StaleAttributes(node))
+
+    # -- the intent ---------------------------------------------------------------------------------------------------------
+
+    def settle_intent(self) -> bool:
+        """Put right what the last system call may have changed; whether it did."""
+        intent = self._recovered.intent
+        if intent is None:
+            return False
+        if intent.act in (Act.SET_XATTR, Act.REMOVE_XATTR):
+            return self._xattr_is_done(intent)
+        parent = self._directory(intent.parent)
+        if parent is None:
+            return False
+        if intent.act is Act.CREATE:
+            self._undo(parent, intent.name)
+            return False
+        if intent.act is Act.APPEAR:
+            return self._appeared(parent, intent)
+        if intent.act is Act.REMOVE:
+            return self._removed(parent, intent)
+        return self._moved(parent, intent)
+
+    def _directory(self, node: int) -> Directory | None:
+        if node != ROOT_ID and node in self._states:
+            self._find(node)
+        found = self._tree.nodes.find(node)
+        return found if isinstance(found, Directory) else None
+
+    def _upper_stat(self, directory: Directory, name: bytes) -> os.stat_result | None:
+        """What the upper layer has under a name that it shows: no whiteout."""
+        tree = self._tree
+        if tree.kind(directory, name) is None or not tree.has_upper(directory, name) or directory.upper is None:
+            return None
+        return os.stat(name, dir_fd=tree.dir_fd(directory.upper), follow_symlinks=False)
+
+    def _undo(self, parent: Directory, name: bytes) -> None:
+        """Remove what was made but perhaps not finished.  Nobody has seen it, and it will be made again."""
+        st = self._upper_stat(parent, name)
+        if st is None or parent.upper is None or self._tree.has_lower(parent, name):
+            return
+        fd = self._tree.dir_fd(parent.upper)
+        (os.rmdir if stat.S_ISDIR(st.st_mode) else os.unlink)(name, dir_fd=fd)
+        parent.upper_names = None
+
+    def _appeared(self, parent: Directory, intent: Intent) -> bool:
+        if self._upper_stat(parent, intent.name) is None:
+            return False
+        state = self._states.get(intent.node)
+        if state is not None:
+            self._add_name(state, intent.parent, intent.name)
+        return True
+
+    def _removed(self, parent: Directory, intent: Intent) -> bool:
+        if self._tree.kind(parent, intent.name) is not None:
+            return False
+        self._take_name(intent.node, intent.parent, intent.name, intent)
+        return True
+
+    def _moved(self, parent: Directory, intent: Intent) -> bool:
+        new_parent = self._directory(intent.new_parent)
+        if new_parent is None:
+            return False
+        arrived = self._upper_stat(new_parent, intent.new_name)
+        if arrived is None or arrived.st_ino != intent.ino:
+            return False
+        if intent.act is Act.EXCHANGE:
+            other = self._states.get(int.from_bytes(intent.after, "little"))
+            self._rename(other, (intent.new_parent, intent.new_name), (intent.parent, intent.name))
+        else:
+            self._leave_old_name(parent, intent)
+            for node in intent.states:
+                self._take_name(node, intent.new_parent, intent.new_name, intent)
+            replaced = self._named(intent.new_parent, intent.new_name)
+            if replaced is not None:
+                replaced.names.remove((intent.new_parent, intent.new_name))
+        self._rename(self._states.get(intent.node), (intent.parent, intent.name), (intent.new_parent, intent.new_name))
+        return True
+
+    def _named(self, parent: int, name: bytes) -> NodeState | None:
+        return next((state for state in self._states.values() if (parent, name) in state.names), None)
+
+    def _leave_old_name(self, parent: Directory, intent: Intent) -> None:
+        """Where the filesystem cannot leave a whiteout in one step, what was replaced may be at the old name."""
+        left = self._upper_stat(parent, intent.name)
+        if left is None or parent.upper is None:
+            return
+        hide = self._tree.whiteouts.hide_directory if kind_of(left) == kinds.DIR else self._tree.whiteouts.hide
+        hide(parent.upper, intent.name)
+        parent.upper_names = None
+
+    def _take_name(self, node: int, parent: int, name: bytes, intent: Intent) -> None:
+        state = self._states.get(node)
+        if state is None:
+            return
+        if (parent, name) in state.names:
+            state.names.remove((parent, name))
+        after = intent.states.get(node)
+        if not state.names and after is not None:
+            self._states[node] = after
+
+    @staticmethod
+    def _add_name(state: NodeState, parent: int, name: bytes) -> None:
+        if (parent, name) not in state.names:
+            state.names.append((parent, name))
+
+    @staticmethod
+    def _rename(state: NodeState | None, old: tuple[int, bytes], new: tuple[int, bytes]) -> None:
+        if state is None:
+            return
+        state.names = [dentry for dentry in state.names if dentry not in (old, new)]
+        state.names.append(new)
+
+    def _xattr_is_done(self, intent: Intent) -> bool:
+        """Whether an attribute that was not there has come, or one that was there has gone."""
+        state = self._states.get(intent.parent)
+        if state is not None and state.names:
+            self._find(intent.parent)
+        inode = self._tree.nodes.find(intent.parent)
+        stored = self._tree.xattrs.stored_name(intent.name)
+        if inode is None or stored is None:
+            return False
+        target, follow = self._tree.target(inode)
+        try:
+            value = os.getxattr(target, stored, follow_symlinks=follow)
+        except OSError as error:
+            if error.errno != errno.ENODATA:
+                raise
+            return intent.act is Act.REMOVE_XATTR
+        return intent.act is Act.SET_XATTR and value == intent.after
