@@ -24,12 +24,12 @@ from unionfs.fuse.backing import BackingFiles
 from unionfs.fuse.device import BUFFER_SIZE, ENDED, NOT_AWAITED, NOTHING_YET, receive
 from unionfs.fuse.direct_handlers import DirectHandlers, Operation
 from unionfs.fuse.negotiation import Negotiated
-from unionfs.fuse.protocol import EPOCH_MINOR_VERSION
+from unionfs.fuse.protocol import EPOCH_MINOR_VERSION, Opcode
 from unionfs.fuse.pruning import Pruning
 from unionfs.fuse.request_times import Cells, RequestTimes, end, opcode_name
 from unionfs.fuse.session import SessionSettings
 from unionfs.fuse.wire import RequestHeader
-from unionfs.journal.journal import RESENT, NoJournal, Reply
+from unionfs.journal.journal import CARRIED_OUT_AGAIN, RESENT, NoJournal, Reply
 from unionfs.journal.recovered import Recovered
 
 _log = logging.getLogger("unionfs.fuse")
@@ -39,6 +39,9 @@ _SHORT = 8192
 
 _MOST_TOUCHED = 256
 """How much that is not urgent may wait to be written down."""
+
+_COUNTED = frozenset((Opcode.LOOKUP, Opcode.READDIRPLUS, Opcode.OPEN))
+"""Requests that may be carried out again, but for what they count."""
 
 _HIGHEST_ERRNO = 511  # fs/fuse/dev.c, fuse_dev_do_write: a reply with a higher one is not accepted
 
@@ -143,7 +146,7 @@ class DirectConnection:
         cells = self.times.begin(opcode)
         if header[2] >= RESENT:
             self._resent += 1
-            if self._answer_again(header):
+            if self._answer_again(header, body):
                 return cells
         received = wire.REQUEST_HEADER.size + len(body)
         if header[0] != received:
@@ -230,11 +233,13 @@ class DirectConnection:
         journal.flush()
         self._write_message(wire.encode_resend())
 
-    def _answer_again(self, header: RequestHeader) -> bool:
+    def _answer_again(self, header: RequestHeader, body: memoryview) -> bool:
         """Answer a request that another worker carried out as that would have; false if it has to be carried out."""
         reply = self._journal.take_reply(header[2])
         if reply is None:
             return False
+        if reply.error == CARRIED_OUT_AGAIN:
+            return self._answer_uncounted(header, body)
         size = wire.REPLY_HEADER.size + len(reply.payload)
         try:
             os.write(self.fd, wire.REPLY_HEADER.pack(size, -reply.error, header[2]) + reply.payload)
@@ -242,6 +247,17 @@ class DirectConnection:
             self._take_back(header, reply.payload, error)
         # The notices that belong to it may not have been sent.
         self._invalidate_attributes(header[3])
+        return True
+
+    def _answer_uncounted(self, header: RequestHeader, body: memoryview) -> bool:
+        operation = self._handlers.operations[header[1]]
+        try:
+            payload = operation.finish(header, body, operation.call(header, body))
+        except (OSError, Blocking):
+            # Its reply may be another one now; what was counted stays so until the connection ends.
+            return False
+        self._send(header, payload)
+        self._handlers.take_back(header, bytes(payload))
         return True
 
     def flush(self) -> None:
@@ -253,7 +269,10 @@ class DirectConnection:
 
     def _send(self, header: RequestHeader, payload: bytes | memoryview) -> None:
         if self._touched:
-            self._journal.commit(header[2], 0, payload)
+            if header[1] in _COUNTED:
+                self._journal.commit_counted(header[2])
+            else:
+                self._journal.commit(header[2], 0, payload)
         notices = self._filesystem.notices
         if notices:
             self._send_stale_attributes()

@@ -13,10 +13,11 @@ from typing import NamedTuple, Protocol
 
 from unionfs.journal import records
 from unionfs.journal.records import Act, Kind
-from unionfs.journal.storage import HEAD, LAST_BACKING, LAST_NODE, TAIL, UNSETTLED, JournalFile
+from unionfs.journal.storage import HEAD, LAST_BACKING, LAST_NODE, TAIL, UNSETTLED, Answer, JournalFile
 
 RESENT = 1 << 63
 """Bit of ``unique`` in a request that is sent again (FUSE_UNIQUE_RESEND of include/uapi/linux/fuse.h)."""
+_NOT_RESENT = ~RESENT
 
 _SMALL = 1 << 20
 _FOR_EACH_NODE = 128
@@ -28,8 +29,12 @@ again before it has grown by `_STEP`."""
 _NO_REQUEST = (0,) * 8
 
 
+CARRIED_OUT_AGAIN = -1
+
+
 class Reply(NamedTuple):
-    """What a request is answered: ``error`` is an errno, 0 for success."""
+    """What a request is answered: ``error`` is an errno, 0 for success; `CARRIED_OUT_AGAIN`: what it gets when it is carried out
+    again, but it has been counted."""
 
     unique: int
     error: int
@@ -69,6 +74,9 @@ class NoJournal:
 
     def commit(self, unique: int, error: int, payload: bytes | memoryview) -> None:
         """See `Journal.commit`."""
+
+    def commit_counted(self, unique: int) -> None:
+        """See `Journal.commit_counted`."""
 
     def commit_early(self) -> None:
         """See `Journal.commit_early`."""
@@ -130,19 +138,33 @@ class Journal(NoJournal):
 
     def commit(self, unique: int, error: int, payload: bytes | memoryview) -> None:
         """Write down what was `touched`, and that ``unique`` is answered with this: now it may be."""
-        unique &= ~RESENT
-        file = self._file
-        file.write_reply(unique, error, payload)
-        head = file.append(unique, self._take_touched())
+        unique &= _NOT_RESENT
+        if error or payload:
+            self._file.write_reply(unique, error, payload)
+            self._commit(unique, Answer.KEPT)
+        else:
+            self._commit(unique, Answer.DONE)
+
+    def commit_counted(self, unique: int) -> None:
+        """The same for a request of which only the counts matter: to carry it out again would give the same reply."""
+        self._commit(unique & _NOT_RESENT, Answer.AGAIN)
+
+    def _commit(self, unique: int, answer: int) -> None:
+        touched = self.touched
+        if len(touched) == 1:
+            (item,) = touched
+            data = item if isinstance(item, bytes) else item.record()
+        else:
+            data = self._joined()
+        touched.clear()
+        head = self._file.append(unique, answer, data)
         if self._closing:
             self._close()
         if head > self._look_at:
-            self._shorten(unique)
+            self._shorten(unique, answer)
 
-    def _take_touched(self) -> list[bytes]:
-        taken = [item if isinstance(item, bytes) else item.record() for item in self.touched]
-        self.touched.clear()
-        return taken
+    def _joined(self) -> bytes:
+        return b"".join([item if isinstance(item, bytes) else item.record() for item in self.touched])
 
     def commit_early(self) -> None:
         """The same in the middle of a request that from here on can only be answered with success and without a payload."""
@@ -150,10 +172,8 @@ class Journal(NoJournal):
 
     def flush(self) -> None:
         """Write down what was touched outside any request."""
-        if self.touched:
-            self._file.append(0, self._take_touched())
-        if self._closing:
-            self._close()
+        if self.touched or self._closing:
+            self._commit(0, Answer.NONE)
 
     def close_later(self, fd: int) -> None:
         """Close a descriptor that is written down, once it is written down that it is not needed any more."""
@@ -202,7 +222,7 @@ class Journal(NoJournal):
         file = self._file
         _, opcode, unique, *_ = self.header
         head = file.numbers[HEAD]
-        unique &= ~RESENT
+        unique &= _NOT_RESENT
         file.write_intent(records.intent(head, unique, opcode, act, parent, new_parent, node, ino, name, new_name, after))
 
     def begin_change(self) -> None:
@@ -220,15 +240,16 @@ class Journal(NoJournal):
 
     # -- keeping it short ---------------------------------------------------------------------------------------------------
 
-    def _shorten(self, unique: int) -> None:
-        """Move what still holds of the oldest piece to the end, if the log is long for what there is to know.  ``unique``: of the
-        last commit, which stays what was done last."""
+    def _shorten(self, unique: int, answer: int) -> None:
+        """Move what still holds of the oldest piece to the end, if the log is long for what there is to know.  ``unique`` and
+        ``answer``: of the last commit, which stays what was done last."""
         file = self._file
         wanted = max(_SMALL, _FOR_EACH_NODE * sum(len(source) for source in self.sources))
         if file.length > wanted and (oldest := file.oldest()):
             self.touched.update(dict.fromkeys(self._holding(oldest)))
             if self.touched:
-                file.append(unique, self._take_touched())
+                file.append(unique, answer, self._joined())
+                self.touched.clear()
             file.drop()
         self._look_at = max(file.numbers[TAIL] + wanted, file.numbers[HEAD] + _STEP)
 

@@ -7,7 +7,8 @@ import struct
 from collections.abc import Iterator
 from enum import IntEnum
 
-_NODE = struct.Struct("=BIQIQ")
+NODE = struct.Struct("=BIQIQ")
+"""The fixed part of `node`: kind, 20 and the length of the name, node, nlookup, parent.  The name follows."""
 _NODE_BODY = struct.Struct("=QIQ")
 _HEADER = struct.Struct("=BI")
 _PAIR = struct.Struct("=QQ")
@@ -48,7 +49,7 @@ class Act(IntEnum):
 
 def node(node: int, nlookup: int, parent: int, name: bytes) -> bytes:
     """A node with its first dentry."""
-    return _NODE.pack(1, 20 + len(name), node, nlookup, parent) + name
+    return NODE.pack(Kind.NODE, 20 + len(name), node, nlookup, parent) + name
 
 
 def name(node: int, parent: int, name: bytes) -> bytes:

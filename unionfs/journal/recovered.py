@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from unionfs.journal import records
-from unionfs.journal.journal import Reply
+from unionfs.journal.journal import CARRIED_OUT_AGAIN, Reply
 from unionfs.journal.records import Act, Kind
-from unionfs.journal.storage import HEAD, LAST_BACKING, LAST_NODE, UNSETTLED, JournalFile
+from unionfs.journal.storage import HEAD, LAST_BACKING, LAST_NODE, UNSETTLED, Answer, JournalFile
 
 
 @dataclass(slots=True)
@@ -104,23 +104,33 @@ class Recovered:
 def read_journal(file: JournalFile) -> Recovered:
     """What ``file`` says."""
     found = Recovered()
-    last_unique = 0
-    for unique, transaction in file.transactions():
-        last_unique = unique
+    last_unique, answer = 0, 0
+    for unique, how, transaction in file.transactions():
+        last_unique, answer = unique, how
         _take(found, transaction)
     numbers = file.numbers
     found.last_node = max(found.last_node, numbers[LAST_NODE], *found.nodes)
     found.last_backing = numbers[LAST_BACKING]
     found.unsettled = numbers[UNSETTLED] != 0
-    reply = file.read_reply()
-    if reply is not None and reply[0] and reply[0] == last_unique:
-        found.replies[last_unique] = Reply(*reply)
+    if last_unique:
+        reply = _reply(file, last_unique, answer)
+        if reply is not None:
+            found.replies[last_unique] = reply
     if intent := file.read_intent():
         head, unique, opcode, act, parent, new_parent, node, ino, name, new_name, after = records.intent_body(intent)
         # Anything that was written down since is the end of what it tells of.
         if head == numbers[HEAD]:
             found.intent = Intent(unique, opcode, Act(act), parent, new_parent, node, ino, name, new_name, after)
     return found
+
+
+def _reply(file: JournalFile, unique: int, answer: int) -> Reply | None:
+    if answer == Answer.DONE:
+        return Reply(unique, 0, b"")
+    if answer == Answer.AGAIN:
+        return Reply(unique, CARRIED_OUT_AGAIN, b"")
+    kept = Reply(*file.read_reply())
+    return kept if kept.unique == unique else None
 
 
 def _take(found: Recovered, transaction: memoryview) -> None:

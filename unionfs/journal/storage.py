@@ -13,25 +13,41 @@ from __future__ import annotations
 import os
 import struct
 from collections import deque
+from enum import IntEnum
 
 from unionfs.linux.allocate import FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, fallocate
 from unionfs.linux.shared_memory import SharedMemory
 
-HEAD, TAIL, REPLY_LENGTH, INTENT_LENGTH, LAST_BACKING, LAST_NODE, UNSETTLED, PROGRESS = range(8)
-"""The numbers: where the log ends, where it begins; how long reply and intent are; the highest backing id and node id so far;
+HEAD, TAIL, INTENT_LENGTH, LAST_BACKING, LAST_NODE, UNSETTLED, PROGRESS = range(7)
+"""The numbers: where the log ends, where it begins; how long the intent is; the highest backing id and node id so far;
 whether (not 0) a change of layers is under way; whether (not 0) the worker that took over last has come to serve new requests."""
 
 _REPLY_AT = 4096
 _MOST_REPLY = 1 << 20 | 1 << 16
-_INTENT_AT = _REPLY_AT + _MOST_REPLY
+_INTENT_AT = _REPLY_AT + 4096 + _MOST_REPLY
 _MOST_INTENT = 1 << 14
 _LOG_AT = _INTENT_AT + _MOST_INTENT
 _SEGMENT = 1 << 16
 """Bytes; what is moved at a time, while requests wait."""
 
-_TRANSACTION = struct.Struct("=IIQ")  # mark, length of all, unique
-_MARK = 0x4E585446
-_REPLY = struct.Struct("=Qi")  # unique, errno
+_TRANSACTION = struct.Struct("=IIQ")  # mark and answer, length of all, unique
+_MARK = 0x4E585400
+
+
+class Answer(IntEnum):
+    """How the request of a transaction is answered, should it be sent again."""
+
+    NONE = 0  # it is no request's
+    DONE = 1  # with success and no payload
+    AGAIN = 2  # as when it is carried out again, though it counts once
+    KEPT = 3  # with the reply that is kept
+
+
+_REPLY = struct.Struct("=QiI")  # unique, errno, length of the payload
+_PAYLOAD_AT = _REPLY_AT + _REPLY.size
+
+
+_pack_transaction = _TRANSACTION.pack
 
 
 class JournalFile:
@@ -44,6 +60,7 @@ class JournalFile:
         self.numbers = self._fixed[:_REPLY_AT].cast("Q")
         if not self.numbers[HEAD]:
             self.numbers[HEAD] = self.numbers[TAIL] = _LOG_AT
+        self._head = self.numbers[HEAD]
         self._extents: deque[tuple[int, int]] = deque()
         self._piece = self.numbers[TAIL]
         self._memory, self._base = self._map(self.numbers[HEAD])
@@ -57,15 +74,17 @@ class JournalFile:
         """Bytes from the beginning of the log to its end."""
         return self.numbers[HEAD] - self.numbers[TAIL]
 
-    def append(self, unique: int, parts: list[bytes]) -> int:
-        """Write a transaction: what the request ``unique`` changed.  Where the log ends now."""
-        data = b"".join(parts)
-        length = _TRANSACTION.size + len(data)
-        at = self.numbers[HEAD] - self._base
-        if at + length > _SEGMENT:
-            return self._append_beyond(_TRANSACTION.pack(_MARK, length, unique) + data)
-        self._window[at : at + length] = _TRANSACTION.pack(_MARK, length, unique) + data
-        head = self.numbers[HEAD] = self._base + at + length
+    def append(self, unique: int, answer: int, data: bytes) -> int:
+        """Write a transaction, ``data``: what the request ``unique`` changed.  Where the log ends now."""
+        length = 16 + len(data)
+        base = self._base
+        at = self._head - base
+        end = at + length
+        if end > _SEGMENT:
+            return self._append_beyond(_pack_transaction(_MARK | answer, length, unique) + data)
+        self._window[at:end] = _pack_transaction(_MARK | answer, length, unique) + data
+        self._head = head = base + end
+        self.numbers[0] = head
         return head
 
     def _append_beyond(self, data: bytes) -> int:
@@ -76,7 +95,7 @@ class JournalFile:
         written = 0
         while written < len(data):
             written += os.pwrite(self._fd, memoryview(data)[written:], start + written)
-        self.numbers[HEAD] = end
+        self.numbers[HEAD] = self._head = end
         self._extents.append((self._piece, start))
         self._piece = start
         self._memory.close()
@@ -93,8 +112,8 @@ class JournalFile:
 
     # -- reading ----------------------------------------------------------------------------------------------------------
 
-    def transactions(self) -> list[tuple[int, memoryview]]:
-        """All of the log, oldest first: (unique, its records)."""
+    def transactions(self) -> list[tuple[int, int, memoryview]]:
+        """All of the log, oldest first: (unique, `Answer`, the records)."""
         tail, head = self.numbers[TAIL], self.numbers[HEAD]
         found, starts = _transactions(os.pread(self._fd, head - tail, tail), tail)
         self._extents.clear()
@@ -112,7 +131,7 @@ class JournalFile:
             return []
         start, end = self._extents[0]
         found, _ = _transactions(os.pread(self._fd, end - start, start), start)
-        return [records for _, records in found]
+        return [records for _, _, records in found]
 
     def drop(self) -> None:
         """Forget what `oldest` gave; all that still holds of it has been appended."""
@@ -123,19 +142,21 @@ class JournalFile:
     # -- reply and intent ---------------------------------------------------------------------------------------------------
 
     def write_reply(self, unique: int, error: int, payload: bytes | memoryview) -> None:
-        """What the request of the next transaction is answered; one too long is not kept."""
-        numbers = self.numbers
-        numbers[REPLY_LENGTH] = 0
-        reply = _REPLY.pack(unique, error) + payload
-        length = len(reply)
-        if length <= _MOST_REPLY:
-            self._fixed[_REPLY_AT : _REPLY_AT + length] = reply
-            numbers[REPLY_LENGTH] = length
+        """What the request of the next transaction is answered; a payload that is too long is not kept.
 
-    def read_reply(self) -> tuple[int, int, bytes] | None:
-        """The last one written."""
-        reply = bytes(self._fixed[_REPLY_AT : _REPLY_AT + self.numbers[REPLY_LENGTH]])
-        return (*_REPLY.unpack_from(reply), reply[_REPLY.size :]) if reply else None
+        It is of no matter when this breaks off: as long as there is no transaction of that request, the reply to the one before
+        has been sent.
+        """
+        length = len(payload)
+        if length <= _MOST_REPLY:
+            self._fixed[_REPLY_AT : _PAYLOAD_AT + length] = _REPLY.pack(unique, error, length) + payload
+        else:
+            self._fixed[_REPLY_AT:_PAYLOAD_AT] = bytes(_REPLY.size)
+
+    def read_reply(self) -> tuple[int, int, bytes]:
+        """The last one written: unique (0: none), errno, payload."""
+        unique, error, length = _REPLY.unpack_from(self._fixed, _REPLY_AT)
+        return unique, error, bytes(self._fixed[_PAYLOAD_AT : _PAYLOAD_AT + length])
 
     def write_intent(self, intent: bytes) -> None:
         """What is about to be done; holds until the next transaction."""
@@ -157,17 +178,17 @@ def new_journal() -> int:
     return fd
 
 
-def _transactions(data: bytes, start: int) -> tuple[list[tuple[int, memoryview]], list[int]]:
+def _transactions(data: bytes, start: int) -> tuple[list[tuple[int, int, memoryview]], list[int]]:
     """The transactions of a part of the log that begins at ``start``, and where each begins."""
     view, found, starts = memoryview(data), [], []
     at = 0
     while at + _TRANSACTION.size <= len(data):
         mark, length, unique = _TRANSACTION.unpack_from(data, at)
-        if mark != _MARK:
+        if mark & ~0xFF != _MARK:
             # The rest of the segment was too short for the next one.
             at += _SEGMENT - (start + at - _LOG_AT) % _SEGMENT
             continue
-        found.append((unique, view[at + _TRANSACTION.size : at + length]))
+        found.append((unique, mark & 0xFF, view[at + _TRANSACTION.size : at + length]))
         starts.append(start + at)
         at += length
     return found, starts

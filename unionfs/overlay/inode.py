@@ -22,6 +22,7 @@ _CTIME_MARK = (1 << _CTIME_BITS) - 1
 _LARGEST_PRIME = (1 << _CTIME_BITS) - 39  # not a power of two: the low bits of a ctime may always be the same
 _HAS_ORIGIN = 1 << _CTIME_BITS
 INO_SHIFT = _CTIME_BITS + 1
+_pack_node, _NODE = records.NODE.pack, int(records.Kind.NODE)
 _BELOW_INO = (1 << INO_SHIFT) - 1
 
 
@@ -223,14 +224,16 @@ class Inode:
 
     def record(self) -> bytes:
         """What the journal keeps of it."""
-        if self.rare is not None and self.rare.successor is not None:
-            return records.succeeded(self.node, max(self.nlookup, 0), self.rare.successor.node)
-        if self.parent is None:
+        parent, rare, nlookup = self.parent, self.rare, self.nlookup
+        if rare is not None and rare.successor is not None:
+            return records.succeeded(self.node, max(nlookup, 0), rare.successor.node)
+        if parent is None:
             return self.unnamed_record() if self.node != ROOT_ID else b""
-        first = records.node(self.node, max(self.nlookup, 0), self.parent.node, self.name)
-        if self.rare is None or not self.rare.other_names:
+        name = self.name
+        first = _pack_node(_NODE, 20 + len(name), self.node, nlookup if nlookup > 0 else 0, parent.node) + name
+        if rare is None or not rare.other_names:
             return first
-        return first + b"".join([records.name(self.node, parent.node, name) for parent, name in self.rare.other_names])
+        return first + b"".join([records.name(self.node, parent.node, name) for parent, name in rare.other_names])
 
     def unnamed_record(self) -> bytes:
         """The same as if it had no name any more."""
