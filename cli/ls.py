@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import click
 
 from unionfs.cli.output import print_json, print_table
@@ -27,7 +25,7 @@ def ls(as_json: bool) -> None:
 
     mounts = registered_mounts()
     if as_json:
-        print_json([{"state": mount.state.value, "remedy": mount.remedy, **dataclasses.asdict(mount.record)} for mount in mounts])
+        print_json([{"state": mount.state.value, "remedy": mount.remedy, **mount.record.shown()} for mount in mounts])
         return
     rows = [
         (

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from unionfs.linux.capabilities import in_initial_user_namespace
 from unionfs.linux.mountinfo import Mount, read_mountinfo
@@ -71,6 +72,13 @@ class Record:
     takeover_ms: float = 0.0
     lost_nodes: int = 0
     failure: str | None = None
+
+    def shown(self) -> dict[str, Any]:
+        """As commands print it as JSON: all fields, with what is of the worker together (``pid``, ``restarts``, ``last_end``,
+        ``takeover_ms``)."""
+        fields = dataclasses.asdict(self)
+        of_worker = {name: fields.pop(name) for name in ("restarts", "last_end", "takeover_ms")}
+        return {**fields, "worker": {"pid": self.worker or self.pid, **of_worker}}
 
 
 class State(Enum):

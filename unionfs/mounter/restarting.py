@@ -48,6 +48,6 @@ def restart(merged: Path) -> Restarted:
         with contextlib.suppress(DaemonError):  # the old one is going, the new one has not come yet
             status = ask(mount.directory, "status")
             if status["worker"]["pid"] != old:
-                return Restarted(old, status["worker"]["pid"], status["takeover_ms"])
+                return Restarted(old, status["worker"]["pid"], status["worker"]["takeover_ms"])
         time.sleep(_LOOK_AGAIN)
     raise DaemonError(str(merged), f"no new worker answers after {_PATIENCE:g} s", f"see its log {mount.record.log}")

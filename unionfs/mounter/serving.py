@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import signal
@@ -144,10 +143,8 @@ class _Tasks:
                 await trio.to_thread.run_sync(_unmount, Path(self._mountpoint), abandon_on_cancel=True)
 
     async def _status(self, _request: dict[str, Any]) -> object:
-        record = self._layers.record
         return {
-            **dataclasses.asdict(record),
-            "worker": {"pid": record.worker or record.pid, "restarts": record.restarts, "last_end": record.last_end},
+            **self._layers.record.shown(),
             "negotiated": self._session.negotiated,
             "requests": self._session.counters,
             "request_times": self._session.times,

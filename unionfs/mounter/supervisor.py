@@ -71,8 +71,8 @@ class Supervisor:
         """The signal that the mount was told to end by."""
         self._failures = 0
         self._ends: deque[float] = deque([-_SHORT_TIME] * _MANY, maxlen=_MANY)
-        # Blocked in the worker too, when it begins.
-        signal.pthread_sigmask(signal.SIG_BLOCK, (*stop_signals(), signal.SIGCHLD))
+        # Blocked in the worker too, when it begins: it may be told to stop before it has got ready for that.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (*stop_signals(), signal.SIGCHLD, STOP_SIGNAL))
 
     def run(
         self,
@@ -154,8 +154,6 @@ def _become_worker(worker: Callable[[], Status], parent: int) -> NoReturn:
     status = Status.CRASHED
     try:
         end_with_parent(parent)
-        signal.signal(STOP_SIGNAL, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_BLOCK, (STOP_SIGNAL,))
         for number in stop_signals():
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD,))
