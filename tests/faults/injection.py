@@ -116,10 +116,17 @@ class Injected:
 def injected(fault: Fault | None) -> Iterator[Injected]:
     """Within, ``fault`` happens; without one the calls are counted only."""
     found = Injected(fault)
+    with guarded(found.call):
+        yield found
 
-    def guarded(name: str, kind: Kind, call: Callable[..., Any]) -> Callable[..., Any]:
+
+@contextlib.contextmanager
+def guarded(before: Callable[[str, Kind], None]) -> Iterator[None]:
+    """Within, ``before`` is told of each call that is about to be made, by its name and kind."""
+
+    def guard_of(name: str, kind: Kind, call: Callable[..., Any]) -> Callable[..., Any]:
         def guard(*args: Any, **options: Any) -> Any:
-            found.call(name, kind)
+            before(name, kind)
             return call(*args, **options)
 
         return guard
@@ -127,18 +134,18 @@ def injected(fault: Fault | None) -> Iterator[Injected]:
     opening = os.open
 
     def guarded_open(path: Any, flags: int, *args: Any, **options: Any) -> int:
-        found.call("open", _kind_of_open(flags))
+        before("open", _kind_of_open(flags))
         return opening(path, flags, *args, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         for name, kind in _OF_OS.items():
-            patch.setattr(os, name, guarded(name, kind, getattr(os, name)))
+            patch.setattr(os, name, guard_of(name, kind, getattr(os, name)))
         patch.setattr(os, "open", guarded_open)
-        patch.setattr(Path, "write_text", guarded("write_text", Kind.OPENS | Kind.WRITES | _NEW, Path.write_text))
-        patch.setattr(Path, "read_text", guarded("read_text", Kind.OPENS, Path.read_text))
+        patch.setattr(Path, "write_text", guard_of("write_text", Kind.OPENS | Kind.WRITES | _NEW, Path.write_text))
+        patch.setattr(Path, "read_text", guard_of("read_text", Kind.OPENS, Path.read_text))
         for module, name, function in _importers():
-            patch.setattr(module, name, guarded(name, _OURS[function], function))
-        yield found
+            patch.setattr(module, name, guard_of(name, _OURS[function], function))
+        yield
 
 
 def _importers() -> list[tuple[Any, str, Callable[..., Any]]]:
