@@ -130,7 +130,6 @@ class CopyUp:
         directory.upper = RealDir(tree.upper_layer, parent.upper, name)
         directory.upper_names = {}
         if parent.upper_names is not None:
-            tree.settle_order(parent)
             parent.upper_names[name] = real_name(kinds.DIR, staged.made.st_ino)
         self.count += 1
         self._tell_changed(directory)
@@ -160,7 +159,6 @@ class CopyUp:
         self.count += 1
         parent = target.parent if target is not None else None
         if parent is not None and parent.upper_names is not None:
-            self._tree.settle_order(parent)
             parent.upper_names[inode.names[0][1]] = real_name(inode.kind, copied.st_ino)
         self._tell_changed(inode)
         if extent is Extent.METADATA and target is not None:

@@ -79,7 +79,7 @@ class DirectoryListing:
     def _order(self, directory: Directory, offset: int) -> ListingOrder:
         tree = self._tree
         if directory.order is None:
-            directory.order = ListingOrder(tree.names(directory))
+            directory.order = ListingOrder(tree.names_to_list(directory))
             if directory.upper is not None:
                 tree.keep_order(directory)
         elif offset == 0:

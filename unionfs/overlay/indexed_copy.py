@@ -41,7 +41,6 @@ def link_up(tree: Tree, inode: Inode, parent: Directory, name: bytes, upper: Rea
     tree.mark_impure(parent)
     install(tree, upper, lambda fd: index.link(links, fd, name))
     if parent.upper_names is not None:
-        tree.settle_order(parent)
         parent.upper_names[name] = real_name(inode.kind, inode.hard_link_ino)
     index.settle(links)
 

@@ -31,7 +31,8 @@ class ListingOrder:
 
     def __init__(self, names: Iterable[bytes]) -> None:
         self.is_kept = False
-        """Whether the journal has it: that of a directory that is in lower layers alone can be found again in these."""
+        """Whether the journal has it: that of a directory that was in lower layers alone can be found again in these, for as long
+        as no name was added."""
         self._generation = 0
         self._lists: dict[int, list[bytes]] = {}
         self._positions: dict[bytes, int] | None = None

@@ -98,7 +98,6 @@ class Removal:
     def _leave(self, parent: Directory, name: bytes, child: Inode | None) -> None:
         names = parent.upper_names
         assert names is not None
-        self._tree.settle_order(parent)
         if self._tree.has_lower(parent, name):
             names[name] = WHITEOUT
         else:

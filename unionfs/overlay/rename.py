@@ -285,7 +285,6 @@ class Rename:
     def _set_upper_name(self, side: _Side, real: RealName | None) -> None:
         names = side.parent.upper_names
         assert names is not None
-        self._tree.settle_order(side.parent)
         if real is None:
             del names[side.name]
         else:

@@ -101,7 +101,7 @@ class Tree(OpenStack):
             self.journal.touched[order.record(directory.node)] = None
 
     def listed(self, directory: Directory, name: bytes) -> None:
-        """A name of a directory that is being listed comes.  Call `settle_order` when one goes or is copied up."""
+        """A name of a directory that is being listed comes."""
         order = directory.order
         if order is None:
             return
@@ -110,11 +110,6 @@ class Tree(OpenStack):
             self.keep_order(directory)
         elif is_new:
             self.journal.touched[order.listed(directory.node, name)] = None
-
-    def settle_order(self, directory: Directory) -> None:
-        """A name of a directory is about to go or to be copied up: after that the order cannot be found again in the layers."""
-        if directory.order is not None and not directory.order.is_kept:
-            self.keep_order(directory)
 
     def close(self) -> None:
         """Give every descriptor back."""
@@ -214,6 +209,12 @@ class Tree(OpenStack):
         upper, lower = directory.upper_names or {}, directory.lower_names or {}
         shown = [name for name, real in upper.items() if kind_in(real) != kinds.WHT]
         return shown + [name for name in lower if name not in upper]
+
+    def names_to_list(self, directory: Directory) -> list[bytes]:
+        """The same in an order that no change but a new name changes: first all of the lower layers, hidden or not."""
+        self.load(directory)
+        upper, lower = directory.upper_names or {}, directory.lower_names or {}
+        return [*lower, *(name for name, real in upper.items() if name not in lower and kind_in(real) != kinds.WHT)]
 
     def has_lower(self, directory: Directory, name: bytes) -> bool:
         """Whether a lower layer would show ``name``, so that a whiteout must hide it when it goes."""

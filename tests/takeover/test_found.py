@@ -1,0 +1,23 @@
+"""Deaths that once left something wrong: what must be so instead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.faults.operations import OPERATIONS, Operation
+from tests.takeover.trials import Death, differences, run
+from unionfs.overlay import Options
+
+_PLAIN = Options(fsync="volatile")
+
+
+def _wrong(top: Path, options: Options, operation: Operation, before: str) -> list[str]:
+    """What is wrong after deaths before each of the steps of that name."""
+    reference = run(top / "reference", options, operation)
+    places = [at for at, step in enumerate(reference.steps) if step == before]
+    assert places, reference.steps
+    return [problem for at in places for problem in differences(run(top / str(at), options, operation, Death((at,))), reference)]
+
+
+def test_listing_of_a_lower_directory_keeps_its_order_over_the_death_that_leaves_its_first_upper_name(tmp_path: Path) -> None:
+    assert _wrong(tmp_path, _PLAIN, OPERATIONS["link of a lower file"], "journal number 0") == []
