@@ -21,3 +21,7 @@ def _wrong(top: Path, options: Options, operation: Operation, before: str) -> li
 
 def test_listing_of_a_lower_directory_keeps_its_order_over_the_death_that_leaves_its_first_upper_name(tmp_path: Path) -> None:
     assert _wrong(tmp_path, _PLAIN, OPERATIONS["link of a lower file"], "journal number 0") == []
+
+
+def test_descriptor_for_a_removal_that_did_not_come_to_pass_is_closed(tmp_path: Path) -> None:
+    assert _wrong(tmp_path, _PLAIN, OPERATIONS["unlink of a copied-up file"], "rename") == []
