@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.faults.operations import OPERATIONS, Operation
+from tests.faults.operations import LINKED, OPERATIONS, Operation
 from tests.takeover.trials import Death, differences, run
 from unionfs.overlay import Options
 
 _PLAIN = Options(fsync="volatile")
+_INDEX = Options(fsync="volatile", index="on")
 
 
 def _wrong(top: Path, options: Options, operation: Operation, before: str) -> list[str]:
@@ -25,3 +26,7 @@ def test_listing_of_a_lower_directory_keeps_its_order_over_the_death_that_leaves
 
 def test_descriptor_for_a_removal_that_did_not_come_to_pass_is_closed(tmp_path: Path) -> None:
     assert _wrong(tmp_path, _PLAIN, OPERATIONS["unlink of a copied-up file"], "rename") == []
+
+
+def test_count_of_names_is_right_after_a_death_between_linking_an_indexed_file_up_and_settling(tmp_path: Path) -> None:
+    assert _wrong(tmp_path, _INDEX, LINKED["unlink of a name that was not copied up"], "setxattr") == []

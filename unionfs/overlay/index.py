@@ -181,6 +181,9 @@ class Index:
         if mark is None:
             links.offset = 0
         else:
+            if mark[1] == b"L":
+                # As `link` left it, and whoever was to settle it did not come to that.
+                self._unsettled.add(entry)
             links.offset = int(mark[2]) + (links.nlink - st.st_nlink if mark[1] == b"L" else 0)
         return st
 
