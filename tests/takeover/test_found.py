@@ -30,3 +30,7 @@ def test_descriptor_for_a_removal_that_did_not_come_to_pass_is_closed(tmp_path: 
 
 def test_count_of_names_is_right_after_a_death_between_linking_an_indexed_file_up_and_settling(tmp_path: Path) -> None:
     assert _wrong(tmp_path, _INDEX, LINKED["unlink of a name that was not copied up"], "setxattr") == []
+
+
+def test_indexed_file_whose_last_name_went_with_its_worker_can_be_used(tmp_path: Path) -> None:
+    assert _wrong(tmp_path, _INDEX, LINKED["unlink of the last name"], "unlink") == []

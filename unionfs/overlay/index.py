@@ -220,6 +220,17 @@ class Index:
             self._xattrs.set_nlink(self._path(links.entry), b"U%+d" % links.offset)
             self._unsettled.discard(links.entry)
 
+    def open_last(self, inode: Inode) -> int:
+        """Call when a name of an indexed inode is about to go: its object, open (O_PATH), if that is the last one; else -1.
+
+        Raises:
+            OSError: what open(2) gives.
+        """
+        links = inode.links
+        assert links is not None
+        st = os.stat(links.entry, dir_fd=self.place.fd, follow_symlinks=False)
+        return os.open(links.entry, _OPEN_ORPHAN, dir_fd=self.place.fd) if st.st_nlink + links.offset == 1 else -1
+
     def drop_if_unnamed(self, inode: Inode) -> None:
         """Call when a name of ``inode`` has gone.  With the last one its entry goes too, and it becomes an orphan.
 
@@ -232,7 +243,8 @@ class Index:
             st = os.stat(links.entry, dir_fd=self.place.fd, follow_symlinks=False)
             if st.st_nlink + links.offset > 0:
                 return
-            inode.orphan_fd = os.open(links.entry, _OPEN_ORPHAN, dir_fd=self.place.fd)
+            if inode.orphan_fd < 0:
+                inode.orphan_fd = os.open(links.entry, _OPEN_ORPHAN, dir_fd=self.place.fd)
             os.unlink(links.entry, dir_fd=self.place.fd)
         except OSError as error:
             _log.warning("could not remove %s from the index: %s", os.fsdecode(links.entry), error)

@@ -109,8 +109,8 @@ class Removal:
 class KeptReachable:
     """Within, ``name`` of ``inode`` goes: the kernel may go on using an object that has no name, so get hold of it before.
 
-    A lower object stays where it is, an indexed one in the index; nothing needs to be done for them.  If the name stays after
-    all (an error), the inode is as it was.
+    A lower object stays where it is, an indexed one in the index as long as it has other names; nothing needs to be done for
+    them.  If the name stays after all (an error), the inode is as it was.
     """
 
     # Not made by contextlib: that took a quarter of the time of an unlink.
@@ -123,12 +123,16 @@ class KeptReachable:
         Raises:
             OSError: what open(2) gives.
         """
-        if inode is None or not inode.is_upper or inode.orphan_fd >= 0 or inode.is_indexed:
+        if inode is None or not inode.is_upper or inode.orphan_fd >= 0:
             self._inode: Inode | None = None
             return
         self._inode = inode
         self._place, self._place_name = inode.place, inode.place_name
         self._took_fd = False
+        if inode.is_indexed:
+            assert tree.index is not None
+            inode.orphan_fd = tree.index.open_last(inode)
+            return
         names = inode.names
         others = (
             () if len(names) == 1 or isinstance(inode, Directory) else [dentry for dentry in names if dentry != (parent, name)]
