@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.differential.operations import Operation, Player
+from tests.differential.player import Operation, Player
 from tests.mounts import KERNEL
 
 

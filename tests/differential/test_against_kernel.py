@@ -26,7 +26,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from tests.behaviour.tree import Record, Snapshot, differences
 from tests.differential.lowers import LayersOfUnions, build_layers
-from tests.differential.operations import Operation, Player, operations
+from tests.differential.operations import operations
+from tests.differential.player import Operation, Player
 from tests.mounts import DIRECT, DIRECT_CACHED, KERNEL, OURS, Backend, mounts_under, tear_down
 from unionfs.check import Directories, Outcome, check
 from unionfs.linux.mount import MS_REMOUNT, mount
