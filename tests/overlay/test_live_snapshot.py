@@ -200,6 +200,19 @@ def test_pinned_written_file_goes_on_in_the_new_upper(live: Live) -> None:
     live.assert_like_fresh_mount()
 
 
+def test_unnamed_file_that_gets_a_name_after_the_snapshot_is_still_the_file_that_the_kernel_has_open(live: Live) -> None:
+    client, union = live.client, live.union
+    entry, opened = client.call(union.tmpfile, ROOT_ID, 0o600, ROOT)
+    union.pin(entry.node)
+    live.take()
+    client.call(union.link, entry.node, ROOT_ID, b"named")
+    assert client.call(union.open, entry.node, os.O_RDWR, ROOT).generation == opened.generation
+    live.take()
+    assert client.call(union.open, entry.node, os.O_RDWR, ROOT).generation == opened.generation
+    client.write("named", b"written")
+    assert (live.upper / "named").read_bytes() == b"written"
+
+
 def test_pinned_file_that_was_only_read_stays_in_the_snapshot(live: Live) -> None:
     client, union = live.client, live.union
     client.write("r", b"before")

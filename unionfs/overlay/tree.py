@@ -374,6 +374,9 @@ class Tree(OpenStack):
 
     def adopt(self, inode: Inode, place: RealDir, name: bytes) -> None:
         """An upper file all whose known names were removed has a name again (one that was not known, or a new one)."""
+        if not inode.carried and place.layer.generation != inode.place.layer.generation and inode.data is None:
+            # It was open over a snapshot, without a name: the upper is another one, the file that the kernel has open is not.
+            inode.carried = inode.place.layer.generation
         self.nodes.close_orphan(inode.orphan_fd)
         inode.orphan_fd = -1
         inode.place, inode.place_name = place, name
