@@ -13,6 +13,7 @@ import pytest
 from tests.mounts import KERNEL
 from tests.overlay.client import ROOT, Client, build
 from tests.overlay.kernel_cache import KernelCache
+from unionfs.check import Directories, check
 from unionfs.filesystem import ROOT_ID, Blocking
 from unionfs.linux.rename import RENAME_EXCHANGE
 from unionfs.overlay import Options, Stack, Union
@@ -198,6 +199,16 @@ def test_pinned_written_file_goes_on_in_the_new_upper(live: Live) -> None:
     union.unpin(node)
     live.kernel = Memory(client)  # the kernel wrote the file itself
     live.assert_like_fresh_mount()
+
+
+def test_directories_above_a_file_that_goes_on_are_marked_as_those_of_any_upper(live: Live) -> None:
+    client, union = live.client, live.union
+    client.write("d/sub/w", b"written")
+    union.pin(client.node("d/sub/w"))
+    live.take()
+    assert (live.upper / "d/sub/w").exists()
+    checked = check(Directories(live.upper, live.work, (*live.snapshots.chain(), *live.lowers)))
+    assert [outcome.finding for outcome in checked] == []
 
 
 def test_unnamed_file_that_gets_a_name_after_the_snapshot_is_still_the_file_that_the_kernel_has_open(live: Live) -> None:

@@ -112,7 +112,8 @@ class Carried:
         tree = self._tree
         target = b"/proc/self/fd/%d/%s" % (top, path)
         st = tree.stat(directory)
-        tree.xattrs.set_origin(target, tree.origins.of(tree.dir_fd(real), b"", st.st_dev), follow=False)
+        if tree.xattrs.set_origin(target, tree.origins.of(tree.dir_fd(real), b"", st.st_dev), follow=False):
+            self._mark_parent_impure(top, path)
         copy_metadata(tree, directory, target, st)
 
     def _directory(self, path: bytes) -> Directory:
@@ -127,12 +128,14 @@ class Carried:
         source = self._tree.path(file.inode)
         for name in file.names:
             os.link(source, name, dst_dir_fd=top, follow_symlinks=file.inode.orphan_fd >= 0)
-            parent = name.rpartition(b"/")[0]
-            fd = os.open(parent or b".", _OPEN_DIR, dir_fd=top)
-            try:
-                self._tree.xattrs.set_impure(fd)
-            finally:
-                os.close(fd)
+            self._mark_parent_impure(top, name)
+
+    def _mark_parent_impure(self, top: int, path: bytes) -> None:
+        fd = os.open(path.rpartition(b"/")[0] or b".", _OPEN_DIR, dir_fd=top)
+        try:
+            self._tree.xattrs.set_impure(fd)
+        finally:
+            os.close(fd)
 
     def _copy_times(self, top: int, path: bytes) -> None:
         st = self._tree.stat(self._directory(path))
