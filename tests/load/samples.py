@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.load.progress import Progress
 from tests.load.served import Served
+from unionfs.mounter.errors import DaemonError
 
 _ROOT = Path(__file__).parents[2]
 
@@ -77,10 +78,10 @@ class Sampler:
         p50, p99 = json.loads(probe.stdout.readline())
         try:
             taken = [taken_by(pid) for pid in self._served.processes()]
-        except (FileNotFoundError, ProcessLookupError):
+            inodes = self._served.status()["union"]["inodes"]
+        except (FileNotFoundError, ProcessLookupError, DaemonError):
             return  # one was killed just now: what the others take says nothing
         rss, pss, files = (sum(values) for values in zip(*taken, strict=True))
-        inodes = self._served.status()["union"]["inodes"]
         self.samples.append(Sample(rss / 1024, pss / 1024, files, inodes, p50, p99))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.programs import wait_until
 from unionfs.mounter.control import ask
+from unionfs.mounter.errors import DaemonError
 from unionfs.mounter.lookup import living_mount
 
 _LIMIT = 60.0
@@ -42,7 +43,10 @@ class Served:
         Raises:
             NoSupervisorError: the daemon does it itself.
         """
-        status = self.status()
+        try:
+            status = self.status()
+        except DaemonError:
+            return None  # who was asked has died over it
         if "worker" not in status:
             raise NoSupervisorError(f"{self._merged}: served without a supervisor; its status tells of no worker")
         pid = status["worker"]["pid"]
@@ -50,7 +54,7 @@ class Served:
         return pid or None
 
     def processes(self) -> list[int]:
-        """All that serve the mount: the supervisor and its worker, or the daemon alone."""
+        """All that serve the mount: the supervisor and its worker, or the daemon alone.  Raises as `status`."""
         status = self.status()
         return [pid for pid in (status["pid"], status.get("worker", {}).get("pid")) if pid]
 
