@@ -18,12 +18,6 @@ class Declared(NamedTuple):
 
 DECLARED = (
     Declared(
-        ".*, create by a user",
-        "",
-        True,
-        "it is made in its place and then given to the user; where neither that nor removing it works it stays, empty, root's",
-    ),
-    Declared(
         ".*, link over a whiteout",
         "after the fault the union shows neither|a new mount shows something else",
         True,

@@ -17,7 +17,7 @@ from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.layer import RealDir
 from unionfs.overlay.listing import DOT_WHITEOUT, RealName, kind_of, real_name
 from unionfs.overlay.lower_stack import redirect_for
-from unionfs.overlay.ownership import own_new
+from unionfs.overlay.ownership import own_new, owner_of_new
 from unionfs.overlay.tree import Tree
 
 _log = logging.getLogger("unionfs.overlay")
@@ -34,7 +34,7 @@ class Creation:
 
     Where nothing is in the way an object is made in its place, so that the filesystem itself applies umask, default ACL and
     S_ISGID of the parent.  Over a whiteout it is made in the work directory and renamed over it, so that what the whiteout hides
-    never comes into view.
+    never comes into view; and so is what must first be given to somebody else, so that it never shows as ours.
     """
 
     def __init__(self, tree: Tree, copy_up: CopyUp) -> None:
@@ -42,6 +42,7 @@ class Creation:
         self._copy_up = copy_up
         self._umask = os.umask(0)
         os.umask(self._umask)
+        self._ids = os.geteuid(), os.getegid()
 
     def create(self, parent: Directory, name: bytes, mode: int, caller: Caller) -> tuple[Inode, os.stat_result]:
         """Make a regular file; its descriptor is kept for the writes that follow."""
@@ -152,18 +153,24 @@ class Creation:
         upper = self._copy_up.upper_of(parent)
         self._take_umask(caller)
         upper_fd = tree.dir_fd(upper)
-        if tree.has_whiteout(parent, name):
+        if tree.has_whiteout(parent, name) or self._must_be_given(caller):
             tree.journal.intend(Act.APPEAR, parent.node, name)
-            st = self._make_over_whiteout(parent, upper, name, make, caller, mode)
-        else:
-            tree.journal.intend(Act.CREATE, parent.node, name)
-            found = make(upper_fd, name)
-            try:
-                st = own_new(tree, parent, upper_fd, name, caller, upper_fd, found)
-            except OSError:
-                self._take_back(parent, name, upper_fd, stat.S_IFMT(mode))
-                raise
+            st = self._make_aside(parent, upper, name, make, caller, mode)
+            inode, _ = self._enter_new(parent, upper, name, st)
+            # The rename was one more change.  Last: it is there, whether its attributes can be had or not.
+            return inode, tree.stat(inode)
+        tree.journal.intend(Act.CREATE, parent.node, name)
+        found = make(upper_fd, name)
+        try:
+            st = own_new(tree, parent, upper_fd, name, caller, upper_fd, found)
+        except OSError:
+            self._take_back(parent, name, upper_fd, stat.S_IFMT(mode))
+            raise
         return self._enter_new(parent, upper, name, st)
+
+    def _must_be_given(self, caller: Caller) -> bool:
+        """Whether what is made is not the caller's from the beginning."""
+        return self._tree.has_overrides or owner_of_new(self._tree, caller) != self._ids
 
     def _take_back(self, parent: Directory, name: bytes, upper_fd: int, type_: int) -> None:
         """Remove what was just made.  Where that cannot be done it is there, and the union must not say otherwise."""
@@ -179,16 +186,19 @@ class Creation:
             os.umask(caller.umask)
             self._umask = caller.umask
 
-    def _make_over_whiteout(
+    def _make_aside(
         self, parent: Directory, upper: RealDir, name: bytes, make: Make, caller: Caller, mode: int
     ) -> os.stat_result:
         work, whiteouts, upper_fd = self._tree.work, self._tree.whiteouts, self._tree.dir_fd(upper)
         with work.staged(work.new_name()) as staged, work.cradle(upper_fd) as cradle_fd:
             st = own_new(self._tree, parent, cradle_fd, staged, caller, upper_fd, make(cradle_fd, staged))
-            is_directory = stat.S_ISDIR(mode)
-            if is_directory:
-                whiteouts.make_opaque(b"/proc/self/fd/%d/%s" % (cradle_fd, staged))
-            whiteouts.replace(cradle_fd, staged, upper, name, is_directory)
+            if self._tree.has_whiteout(parent, name):
+                is_directory = stat.S_ISDIR(mode)
+                if is_directory:
+                    whiteouts.make_opaque(b"/proc/self/fd/%d/%s" % (cradle_fd, staged))
+                whiteouts.replace(cradle_fd, staged, upper, name, is_directory)
+            else:
+                os.rename(staged, name, src_dir_fd=cradle_fd, dst_dir_fd=upper_fd)
         return st
 
     def _check_free(self, parent: Directory, name: bytes) -> None:

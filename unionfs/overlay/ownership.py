@@ -110,6 +110,13 @@ def _rewrite(override: StatOverride, path: bytes, follow: bool, st: os.stat_resu
     override.write(path, follow, stored)
 
 
+def owner_of_new(tree: Tree, caller: Caller) -> tuple[int, int]:
+    """The uid and gid that what the caller makes has in the upper, but for a S_ISGID of the parent."""
+    if tree.ids is None:
+        return caller.uid, caller.gid
+    return tree.ids.uids.stored(caller.uid), tree.ids.gids.stored(caller.gid)
+
+
 def own_new(
     tree: Tree,
     parent: Directory,
@@ -127,9 +134,7 @@ def own_new(
     """
     if st is None:
         st = os.stat(name, dir_fd=dir_fd, follow_symlinks=follow)
-    uid, gid = caller.uid, caller.gid
-    if tree.ids is not None:
-        uid, gid = tree.ids.uids.stored(uid), tree.ids.gids.stored(gid)
+    uid, gid = owner_of_new(tree, caller)
     if st.st_gid != gid or tree.has_overrides:
         above = stored(tree, parent, os.fstat(parent_fd))
         if above.mode & stat.S_ISGID:
