@@ -37,6 +37,7 @@ CHANGING = (
     "chmod",
     "fchmod",
     "setxattr",
+    "removexattr",
     "utime",
     "ftruncate",
 )

@@ -224,10 +224,11 @@ class Snapshots:
             if numbers[0] not in below:
                 continue
             start = below.index(numbers[0])
-            _set_list(layer, self._xattrs, (*below[:start], number, *below[start + len(numbers) :]))
             if start == 0:
-                # It names the root of the topmost lower layer; the next mount with an index notes the new one.
+                # It names the root of the topmost lower layer; the next mount with an index notes the new one.  First: one that
+                # names a layer which is not there any more forbids such a mount.
                 self._xattrs.remove_origin(layer)
+            _set_list(layer, self._xattrs, (*below[:start], number, *below[start + len(numbers) :]))
 
     def remove(self, number: int) -> None:
         """Remove a snapshot that nothing needs any more; atomic."""
