@@ -7,6 +7,7 @@ import os
 from types import TracebackType
 
 from unionfs.journal.records import Act
+from unionfs.linux.links import fd_path
 from unionfs.overlay import kinds
 from unionfs.overlay.copy_up import CopyUp
 from unionfs.overlay.fd_pool import close
@@ -87,7 +88,8 @@ class Removal:
 
     def _holds_only_dot_names(self, directory: Directory) -> bool:
         assert directory.upper is not None
-        return all(os.fsencode(name).startswith(DOT_WHITEOUT) for name in os.listdir(self._tree.dir_fd(directory.upper)))
+        # By the path in /proc: on Btrfs a descriptor lists only what was there when it was opened.
+        return all(name.startswith(DOT_WHITEOUT) for name in os.listdir(fd_path(self._tree.dir_fd(directory.upper))))
 
     def _kind(self, parent: Directory, name: bytes) -> int:
         kind = self._tree.kind(parent, name)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unionfs.linux.links import link_fd
+from unionfs.linux.links import fd_path, link_fd
 from unionfs.overlay import incompat
 
 if TYPE_CHECKING:
@@ -143,9 +143,10 @@ class WorkDir:
         incompat.mark_volatile(self.fd)
 
     def _empty(self) -> None:
-        for name in os.listdir(self.fd):
-            if name != incompat.INCOMPAT:
-                remove_tree(self.fd, os.fsencode(name))
+        # By the path in /proc: on Btrfs a descriptor lists only what was there when it was opened.
+        for name in os.listdir(fd_path(self.fd)):
+            if name != os.fsencode(incompat.INCOMPAT):
+                remove_tree(self.fd, name)
 
     # -- inheritance ----------------------------------------------------------------------------------------------------
 
