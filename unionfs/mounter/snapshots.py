@@ -107,17 +107,14 @@ def rollback(given: Path, text: str, *, discard: bool, force: bool = False) -> s
         staged = snapshots.stage(None, [Path(lower) for lower in target.about.lowers])
         try:
             snapshots.start_over(staged, target)
-            staged.exchange(is_consistent=True, sync=True)
+            staged.exchange(is_consistent=True, sync=True, keeps=not discard)
         except OSError:
             staged.discard()
             raise
         # The index of hard links is of the upper that went; one in a work directory elsewhere a mount finds to be so.
         snapshots.recover(_work(snapshots))
-        if not discard:
-            assert staged.about is not None
-            return staged.about.name
-        snapshots.remove(staged.number)
-        return None
+        assert staged.about is not None
+        return None if discard else staged.about.name
 
 
 def _roll_back_live(mount: RegisteredMount, given: Path, text: str, *, discard: bool, force: bool) -> str | None:

@@ -152,7 +152,7 @@ class LiveRollback:
                 carried = Carried(tree, self.staged, self._beforehand)
                 carried.copy()
             change.prepare(carried)
-            self.staged.exchange(carried is None or carried.is_consistent, self._sync)
+            self.staged.exchange(carried is None or carried.is_consistent, self._sync, keeps=self._keeps)
         except BaseException:
             if change is not None:
                 change.discard()
@@ -170,9 +170,10 @@ class LiveRollback:
         rubbish = None
         try:
             upper.put_index_in_place()
-            self.staged.finish()
-            if not self._keeps:
-                rubbish = self.snapshots.set_aside(self.staged.number)
+            if self._keeps:
+                self.staged.finish()
+            else:
+                rubbish = self.staged.set_aside()
         except OSError as error:
             # The next mount will do it.
             _log.error("the rollback of %s is made, but could not be finished: %s", self.snapshots.upper, error)

@@ -8,7 +8,7 @@ renameat2(2) of the two changes all there is to change.
 What is being made is called ``7.new``, and counts if the upper has 7 in ``unionfs.made-with``: then the exchange has been
 made, and `finish` does what is left, as often as need be.  Otherwise nothing has happened, and it is removed.  ``carried`` in
 it lists the files that are in the new upper and the frozen one both, since somebody has them open for writing, with the
-copies that replace them in the frozen one.
+copies that replace them in the frozen one.  ``discarded`` in it says that what was the upper is to be removed (a rollback).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FINISHED = re.compile(r"[1-9][0-9]*")
 _NEW = ".new"
-_ABOUT, _CARRIED, _COPIES, _LAYER = "about", "carried", "copies", "layer"
+_ABOUT, _CARRIED, _COPIES, _DISCARDED, _LAYER = "about", "carried", "copies", "discarded", "layer"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +201,11 @@ class Snapshots:
                 if work is not None and (work / "index").exists():
                     # It is of the old upper, or has nothing in it yet: a mount makes it anew.
                     shutil.rmtree(work / "index")
-                Staged(self, int(number), None).finish()
+                staged = Staged(self, int(number), None)
+                if staged.is_discarded:
+                    shutil.rmtree(staged.set_aside())
+                else:
+                    staged.finish()
             else:
                 shutil.rmtree(directory)
         for snapshot in self.all():
@@ -237,9 +241,7 @@ class Snapshots:
     def set_aside(self, number: int) -> Path:
         """The first step of `remove`, and all that counts: where what was the snapshot is now.  It is removed by whoever has the
         time for that, or by `recover`."""
-        gone = self.directory / f"{number}.gone"
-        (self.directory / str(number)).rename(gone)
-        return gone
+        return _set_aside(self.directory / str(number), number)
 
 
 class Staged:
@@ -294,8 +296,9 @@ class Staged:
         listed = [[file.copy, [os.fsdecode(name) for name in file.names]] for file in files]
         (self.directory / _CARRIED).write_text(json.dumps(listed))
 
-    def exchange(self, is_consistent: bool, sync: bool) -> None:
-        """The moment of the snapshot.  ``sync``: what is staged is durable before.
+    def exchange(self, is_consistent: bool, sync: bool, *, keeps: bool = True) -> None:
+        """The moment of the snapshot.  ``sync``: what is staged is durable before.  Without ``keeps`` what was the upper is to be
+        removed: then `set_aside` is next, and not `finish`.
 
         Raises:
             OSError: EBUSY or EXDEV: the upper is a mount point.
@@ -303,6 +306,8 @@ class Staged:
         assert self.about is not None
         self.about = dataclasses.replace(self.about, is_consistent=is_consistent)
         (self.directory / _ABOUT).write_text(json.dumps(dataclasses.asdict(self.about)))
+        if not keeps:
+            (self.directory / _DISCARDED).touch()
         if sync:
             _sync_tree(self.directory)
         renameat2(_AT_FDCWD, os.fsencode(self.upper), _AT_FDCWD, os.fsencode(self._snapshots.upper), RENAME_EXCHANGE)
@@ -327,6 +332,15 @@ class Staged:
         if (self.directory / "index").exists():
             shutil.rmtree(self.directory / "index")
         self._give_name()
+
+    @property
+    def is_discarded(self) -> bool:
+        """Whether what was the upper is to be removed."""
+        return (self.directory / _DISCARDED).exists()
+
+    def set_aside(self) -> Path:
+        """What was the upper is to be removed: where it is now, and stays until whoever has the time removes it, or `recover`."""
+        return _set_aside(self.directory, self.number)
 
     def publish(self, sync: bool) -> None:
         """It is a layer that was made from others: nothing is to be exchanged.
@@ -368,6 +382,10 @@ class Staged:
     def discard(self) -> None:
         """It shall not be."""
         shutil.rmtree(self.directory)
+
+
+def _set_aside(directory: Path, number: int) -> Path:
+    return directory.rename(directory.with_name(f"{number}.gone"))
 
 
 def _set_list(layer: Path, xattrs: PrivateXattrs, numbers: Iterable[int]) -> None:
