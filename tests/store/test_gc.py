@@ -209,6 +209,21 @@ def test_killed_gc_takes_nothing_that_is_used_and_the_next_one_ends_it(store: St
     assert on_disk(store) == wanted == known(store)
 
 
+def test_killed_gc_leaves_no_known_layer_without_its_files(store: Store, tmp_path: Path) -> None:
+    """The next import of such a layer would take it for one that is there."""
+    archive = source(tmp_path, 1)
+    point = 0
+    is_killed = True
+    while is_killed:
+        add(store, archive, "gone")
+        store.images.remove("gone")
+        is_killed = killed_at(point, lambda: _gc_of_its_own(store.root))
+        for layer in store.layers.all():
+            store.layers.verify(layer.diff_id)
+        point += 2
+    assert point > 30
+
+
 def _gc_of_its_own(root: Path) -> None:
     with Store(root) as own:
         gc(own)

@@ -180,11 +180,11 @@ class Layers:
         diff_id = unpacked.diff_id
         place = self._place(diff_id)
         place.parent.mkdir(mode=0o700, exist_ok=True)
-        with self._database.transaction() as connection:
+        with staged(self._root) as aside, self._database.transaction() as connection:
             if connection.execute("SELECT 1 FROM layers WHERE diff_id = ?", (diff_id,)).fetchone() is None:
                 # One that no row names is what a killed process left; the transaction keeps others from making one now.
                 with contextlib.suppress(FileNotFoundError):
-                    os.rename(place, directory.with_name(f"{directory.name}-left"))
+                    os.rename(place, aside / "left")
                 os.rename(directory, place)
                 place.chmod(0o755)
                 sync_names(place.parent)
@@ -209,15 +209,16 @@ class Layers:
         """
         removed = []
         for layer in self.unused():
-            with staged(self._root) as directory:
-                try:
-                    with self._database.transaction() as connection:
-                        connection.execute("DELETE FROM layers WHERE diff_id = ?", (layer.diff_id,))
-                        with contextlib.suppress(FileNotFoundError):
-                            os.rename(self._place(layer.diff_id), directory / "layer")
-                except sqlite3.IntegrityError:
-                    continue  # somebody has begun to use it
-                removed.append(layer)
+            try:
+                with self._database.transaction() as connection:
+                    connection.execute("DELETE FROM layers WHERE diff_id = ?", (layer.diff_id,))
+            except sqlite3.IntegrityError:
+                continue  # somebody has begun to use it
+            removed.append(layer)
+            # Only now that the row is gone for good: a directory without a row is collected, a row without its directory would be
+            # taken for a layer.  Nobody makes it anew meanwhile: whoever adds waits.
+            with staged(self._root) as directory, contextlib.suppress(FileNotFoundError):
+                os.rename(self._place(layer.diff_id), directory / "layer")
         return removed
 
     def left_over(self) -> Iterator[Path]:
