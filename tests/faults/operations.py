@@ -103,7 +103,9 @@ def _rename(old: str, new: str, flags: int = 0) -> Bind:
     return bind
 
 
-def _setattr(path: str, changes: Changes) -> Bind:
+def setattr_of(path: str, changes: Changes) -> Bind:
+    """A change of attributes."""
+
     def bind(client: Client) -> Call:
         node = client.node(path)
         return lambda: client.call(client.union.setattr, node, changes, ROOT)
@@ -119,7 +121,9 @@ def _open(path: str, flags: int) -> Bind:
     return bind
 
 
-def _write(path: str, data: bytes) -> Bind:
+def write_to(path: str, data: bytes) -> Bind:
+    """A write at the start of a file."""
+
     def bind(client: Client) -> Call:
         node = client.node(path)
         return lambda: client.call(client.union.write, node, 0, data)
@@ -235,6 +239,7 @@ _GONE = _all(_emptied("d/sub"), lambda client: client.rmdir("d/sub"))
 _MODE = Changes(SET_MODE, mode=0o600)
 _OWNER = Changes(SET_UID | SET_GID, uid=12, gid=34)
 _TIMES = Changes(SET_ATIME | SET_MTIME, atime_ns=2 * OLD, mtime_ns=2 * OLD)
+_ALL = _MODE.valid | _OWNER.valid | _TIMES.valid
 
 OPERATIONS: dict[str, Operation] = {
     "create": Operation(_create("d/new")),
@@ -274,23 +279,23 @@ OPERATIONS: dict[str, Operation] = {
     "exchange of lower files": Operation(_rename("d/f", "e/only", RENAME_EXCHANGE)),
     "exchange of a directory and a file": Operation(_rename("made", "d/f", RENAME_EXCHANGE), _made("made")),
     "exchange of lower directories": Operation(_rename("d/sub", "e/empty", RENAME_EXCHANGE)),
-    "truncate": Operation(_setattr("d/f", Changes(SET_SIZE, size=3))),
-    "truncate to nothing": Operation(_setattr("d/f", Changes(SET_SIZE, size=0))),
+    "truncate": Operation(setattr_of("d/f", Changes(SET_SIZE, size=3))),
+    "truncate to nothing": Operation(setattr_of("d/f", Changes(SET_SIZE, size=0))),
     "open with O_TRUNC": Operation(_open("d/f", os.O_WRONLY | os.O_TRUNC)),
-    "write to a lower file": Operation(_write("d/f", b"THE")),
-    "write to an upper file": Operation(_write("new", b"NEWER"), lambda client: client.write("new", b"new")),
+    "write to a lower file": Operation(write_to("d/f", b"THE")),
+    "write to an upper file": Operation(write_to("new", b"NEWER"), lambda client: client.write("new", b"new")),
     "write to a removed file": Operation(_write_removed("d/f")),
     "chmod of a removed file": Operation(_chmod_removed("d/f")),
     "fallocate": Operation(_allocate("d/f")),
     "copy_file_range": Operation(_copy_range("d/h", "d/f")),
-    "chmod": Operation(_setattr("d/f", _MODE)),
-    "chmod of a directory": Operation(_setattr("d/sub", _MODE)),
-    "chown": Operation(_setattr("d/f", _OWNER)),
-    "chown of a symbolic link": Operation(_setattr("link", _OWNER)),
-    "chown of a fifo": Operation(_setattr("fifo", _OWNER)),
-    "utimens": Operation(_setattr("d/f", _TIMES)),
+    "chmod": Operation(setattr_of("d/f", _MODE)),
+    "chmod of a directory": Operation(setattr_of("d/sub", _MODE)),
+    "chown": Operation(setattr_of("d/f", _OWNER)),
+    "chown of a symbolic link": Operation(setattr_of("link", _OWNER)),
+    "chown of a fifo": Operation(setattr_of("fifo", _OWNER)),
+    "utimens": Operation(setattr_of("d/f", _TIMES)),
     "all attributes": Operation(
-        _setattr("d/f", _OWNER._replace(valid=_MODE.valid | _OWNER.valid | _TIMES.valid, mode=0o640, mtime_ns=OLD, atime_ns=OLD))
+        setattr_of("d/f", _OWNER._replace(valid=_ALL, mode=0o640, mtime_ns=OLD, atime_ns=OLD))
     ),
     "setxattr": Operation(_setxattr("d/f")),
     "setxattr of a directory": Operation(_setxattr("d/sub")),
@@ -303,10 +308,10 @@ OPERATIONS: dict[str, Operation] = {
 }  # fmt: skip
 
 LINKED: dict[str, Operation] = {
-    "chmod": Operation(_setattr("d/f", _MODE), linked=True),
-    "write": Operation(_write("f", b"THE"), linked=True),
-    "write after chmod of another name": Operation(_write("f", b"THE"), _copied_up("d/f"), linked=True),
-    "truncate": Operation(_setattr("f", Changes(SET_SIZE, size=0)), linked=True),
+    "chmod": Operation(setattr_of("d/f", _MODE), linked=True),
+    "write": Operation(write_to("f", b"THE"), linked=True),
+    "write after chmod of another name": Operation(write_to("f", b"THE"), _copied_up("d/f"), linked=True),
+    "truncate": Operation(setattr_of("f", Changes(SET_SIZE, size=0)), linked=True),
     "unlink of a lower file": Operation(_unlink("d/f"), linked=True),
     "unlink of a name that was not copied up": Operation(_unlink("f"), _copied_up("d/f"), linked=True),
     "unlink of the last name": Operation(_unlink("d/sub/f"), _unlinked("d/f", "f"), linked=True),

@@ -84,7 +84,7 @@ def _walk(client: Client, node: int, above: str, state: State, inos: Inos) -> No
             (attr.uid, attr.gid),
             0 if is_directory else attr.size,
             0 if is_directory else attr.nlink,
-            0 if is_directory else _fixed(attr.mtime * 10**9 + attr.mtimensec),
+            0 if is_directory else fixed_mtime(attr.mtime * 10**9 + attr.mtimensec),
             attr.rdev,
             _contents(client, row.entry.node, attr.mode),
             tuple((name, client.call(client.union.getxattr, row.entry.node, name)) for name in sorted(names)),
@@ -93,7 +93,8 @@ def _walk(client: Client, node: int, above: str, state: State, inos: Inos) -> No
             _walk(client, row.entry.node, path, state, inos)
 
 
-def _fixed(mtime_ns: int) -> int:
+def fixed_mtime(mtime_ns: int) -> int:
+    """A time to compare: -1 where it is that of the test."""
     return mtime_ns if mtime_ns <= 2 * OLD and mtime_ns % OLD == 0 else _NOW
 
 
