@@ -9,12 +9,13 @@ import os
 import signal
 import subprocess
 import tarfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from tests import mounts
-from tests.programs import Ended, output, run, started, wait_until
+from tests.programs import TIMEOUT, Ended, output, run, started, wait_until
 from unionfs.mounter.processes import is_running
 from unionfs.store.image_config import new_config
 from unionfs.store.leases import adding
@@ -97,8 +98,7 @@ class Engine:
             if (self.root / directory).is_dir():
                 found += [f"{directory}/{name}" for name in os.listdir(self.root / directory)]
         found += [f"process {line}" for line in self.processes()]
-        # Empty ones: those of another run of the tests are in use.
-        return found + [str(path) for path in sorted(_cgroups() - self._cgroups_before) if _is_unused(path)]
+        return found + [str(path) for path in sorted(_unused_for_good(_cgroups() - self._cgroups_before))]
 
     def processes(self) -> list[str]:
         """The processes, by their command lines, that have the store in their environment: all that we start, containers not."""
@@ -118,6 +118,15 @@ class Engine:
 
 def _cgroups() -> set[Path]:
     return set(Path("/sys/fs/cgroup").glob("*/unionfs-*"))
+
+
+def _unused_for_good(cgroups: set[Path]) -> set[Path]:
+    """Those that nobody uses nor takes away.  Another test's container has its cgroups a moment longer than processes in them."""
+    deadline = time.monotonic() + TIMEOUT
+    while (unused := {cgroup for cgroup in cgroups if _is_unused(cgroup)}) and time.monotonic() < deadline:
+        cgroups = unused
+        time.sleep(0.01)  # between two looks only: others need the CPU
+    return unused
 
 
 def _is_unused(cgroup: Path) -> bool:
