@@ -76,7 +76,7 @@ class User:
         home.mkdir()
         (home / "base.tar").write_bytes(base_image())
         self.home = home
-        self.mark = f"/mnt/home/data-{home.parent.name}"
+        self.mark = f"/mnt/home/data-{os.getpid()}-{home.parent.name}"
         self._module = "tests.dropin.rootless_user" if has_ids else "tests.rootless.user"
 
     def run(self, script: str, **environment: str) -> Ended:
