@@ -22,6 +22,8 @@ import pytest
 
 from tests.daemon_logs import DaemonLogs
 from tests.mounts import mounts_under, tear_down
+from tests.schedule import WORKERS
+from tests.workers import Distributor, shorten_basetemp
 
 IN_CI = bool(os.environ.get("CI"))
 
@@ -38,6 +40,13 @@ hypothesis.settings.load_profile("ci" if IN_CI else "default")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "expects_log_error(regex): the test makes something log an error that matches")
+    config.pluginmanager.register(Distributor())
+    shorten_basetemp(config)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """As many workers as ``-n auto`` means; called before `pytest_configure`."""
+    return WORKERS
 
 
 # -- skips ----------------------------------------------------------------------------------------------------------

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from tests.mounts import mounts_under
+from tests.programs import TIMEOUT, run, started, wait_until
+from tests.workers import shorten_basetemp
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,23 +35,43 @@ HUNG_MOUNT = """
 """
 
 
-def outcomes(tmp_path: Path, test: str, **environment: str) -> tuple[str, str]:
-    """Run one test under the suite's conftest; the closing line of pytest, and all it wrote."""
+# For the tests of interrupts: it blocks as a test does that waits for a program.
+BLOCKED = """
+import signal, subprocess
+
+@pytest.fixture
+def mount(tmp_path):
+    subprocess.run(["mount", "-t", "tmpfs", "mine", tmp_path], check=True)
+    yield
+    subprocess.run(["umount", tmp_path], check=True)
+    Path(__file__).with_suffix(".torn-down").touch()
+
+def test_blocked(mount):
+    try:
+        Path(__file__).with_suffix(".runs").touch()
+        signal.pause()
+    finally:
+        Path(__file__).with_suffix(".left").touch()
+"""
+
+
+def prepare(tmp_path: Path, *arguments: str, **environment: str) -> tuple[list[str | Path], dict[str, Any]]:
+    """A command that runs pytest under the suite's conftest, and more for `tests.programs`."""
     shutil.copy(ROOT / "tests/conftest.py", tmp_path)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    (tmp_path / "test_case.py").write_text(f"import logging, os, pytest, time\nfrom pathlib import Path\n{test}")
     inherited = {name: value for name, value in os.environ.items() if name != "CI"}
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--basetemp", tmp_path / "run", "--override-ini", f"pythonpath={ROOT}", tmp_path],
-        cwd=tmp_path,
-        env=inherited | environment | {"PYTHONPATH": str(ROOT)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+    options = ["--basetemp", tmp_path / "run", "--override-ini", f"pythonpath={ROOT}"]
+    return [sys.executable, "-m", "pytest", *options, *arguments, tmp_path], {
+        "cwd": tmp_path,
+        "environment": inherited | environment | {"PYTHONPATH": str(ROOT)},
+    }
+
+
+def outcomes(tmp_path: Path, test: str, **environment: str) -> tuple[str, str]:
+    """Run one test under the suite's conftest; the closing line of pytest, and all it wrote."""
+    (tmp_path / "test_case.py").write_text(f"import logging, os, pytest, time\nfrom pathlib import Path\n{test}")
+    command, extra = prepare(tmp_path, **environment)
+    done = run(command, status=None, limit=90, stderr=subprocess.STDOUT, **extra)
     assert list(mounts_under(tmp_path)) == []
     return done.stdout.splitlines()[-1].strip("= ").rpartition(" in ")[0], done.stdout
 
@@ -104,3 +129,31 @@ def test_test_that_hangs_in_a_dead_mount_fails(tmp_path: Path) -> None:
     summary, output = outcomes(tmp_path, f"@pytest.mark.timeout(1)\ndef test_it(tmp_path):{HUNG_MOUNT}")
     assert summary.startswith("1 failed")
     assert "Timeout" in output
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_interrupt_of_the_terminal_tears_everything_down(tmp_path: Path, workers: str) -> None:
+    files = [tmp_path / "test_one.py", tmp_path / "test_two.py"][: int(workers) or 1]
+    for file in files:
+        file.write_text(f"import pytest\nfrom pathlib import Path\n{BLOCKED}")
+    command, extra = prepare(tmp_path, "-n", workers)
+    output = tmp_path / "output"
+    with (
+        output.open("wb") as written,
+        started(command, **extra, stdout=written, stderr=written, start_new_session=True) as process,
+    ):
+        wait_until(lambda: all(file.with_suffix(".runs").exists() for file in files), "the tests to run")
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(TIMEOUT)
+    ends = [file.with_suffix(suffix).name for file in files for suffix in (".left", ".torn-down")]
+    assert [name for name in ends if not (tmp_path / name).exists()] == [], output.read_text()
+    assert process.returncode == pytest.ExitCode.INTERRUPTED
+    assert "KeyboardInterrupt" in output.read_text()
+    assert list(mounts_under(tmp_path)) == []
+
+
+def test_directory_of_a_worker_has_a_short_name() -> None:
+    for workers in ({}, {"workerinput": {}}):
+        config: Any = SimpleNamespace(option=SimpleNamespace(basetemp="/run/1/popen-gw12"), **workers)
+        shorten_basetemp(config)
+        assert config.option.basetemp == ("/run/1/12" if workers else "/run/1/popen-gw12")
