@@ -4,9 +4,11 @@ General layout, from the bottom up; ``tests/test_layout.py`` fails on an import 
 
 ``filesystem``  the filesystem contract: what a transport may ask of a union, and what it gets.  Imports nothing of ours.
 ``linux/``      system calls that Python's ``os`` lacks.  Imports nothing of ours.
-``overlay/``    what a union of directories means.  Synchronous; knows no FUSE.  Imports ``filesystem`` and ``linux``.
+``journal/``    what a process must know to go on where another one was killed.  Imports ``linux``.
+``overlay/``    what a union of directories means.  Synchronous; knows no FUSE.  Imports ``filesystem``, ``linux`` and
+                ``journal``.
 ``fuse/``       how requests reach a filesystem: wire format, the two sessions, mount(2) and fusermount3.  Imports
-                ``filesystem`` and ``linux``.
+                ``filesystem``, ``linux`` and ``journal``.
 ``check/``      what may be wrong in the upper of a union that is not mounted, and how it is repaired.  Imports ``linux`` and
                 ``overlay``.
 ``mounter/``    what makes a mount of it all: options, checks before mounting, the daemon, its control socket.  Imports

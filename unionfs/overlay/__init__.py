@@ -47,6 +47,7 @@ Layout, from the bottom up:
 ``live_rollback``, ``live_merge``   going back to a snapshot, and making one layer of several, under a union in use.
 ``layer_diff``, ``merge_layers``   layers compared, and two made one.
 ``explain``            which layer a path comes from.
+``recovery``           the inodes that another worker knew, found again.
 ``union``              all of it behind the filesystem contract.
 ``size_limit``, ``limited_union``   the same with a limit on what the upper may take, accounted.
 ``upper_project``, ``quota_union``   the same by a project quota of the filesystem.
