@@ -19,7 +19,6 @@ def restart(merged: Path) -> None:
 
     \b
     Example:
-      pip install --upgrade unionfs
       unionfs restart /mnt
     """
     from unionfs.mounter.restarting import restart as replace

@@ -28,7 +28,7 @@ def run(*arguments: str, program: click.Command = unionfs) -> Result:
 
 
 def test_the_commands_are_those_of_the_documentation() -> None:
-    of_mounts = "mount umount ls status metrics explain layers refresh snapshot check"
+    of_mounts = "mount umount ls status metrics explain layers refresh restart snapshot check"
     of_the_store = "image layer volume plugin run ps exec logs stop kill rm diff commit export gc"
     assert " ".join(COMMANDS) == f"{of_mounts} {of_the_store} doctor bench completion"
 
@@ -121,7 +121,7 @@ def test_commands_on_a_mount_of_another_kind(command: list[str], programs: Progr
 
 def test_nothing_mounted_is_an_empty_list(programs: Programs) -> None:
     assert json.loads(programs.unionfs("ls", "--json")) == []
-    assert programs.unionfs("ls").splitlines() == ["MERGED  STATE  PID  TRANSPORT  LOWERS  UPPER  TO CLEAN UP"]
+    assert programs.unionfs("ls").splitlines() == ["MERGED  STATE  PID  RESTARTS  TRANSPORT  LOWERS  UPPER  TO CLEAN UP"]
 
 
 def test_a_reader_that_has_enough_is_no_error_to_talk_about(programs: Programs) -> None:
