@@ -18,6 +18,7 @@ import fcntl
 import logging
 import os
 from collections import OrderedDict
+from collections.abc import Iterator
 
 from unionfs.filesystem import Caller, Filesystem, Opened
 from unionfs.fuse.protocol import IOC_BACKING_CLOSE, IOC_BACKING_OPEN, OpenFlag
@@ -172,6 +173,11 @@ class BackingFiles:
 
     def __len__(self) -> int:
         return len(self._open) + len(self._idle)
+
+    def all_current(self) -> Iterator[_Backing]:
+        """See `unionfs.journal.journal.Current`."""
+        yield from self._open.values()
+        yield from self._idle.values()
 
     def current(self, kind: int, about: int) -> _Backing | None:
         """See `unionfs.journal.journal.Current`."""

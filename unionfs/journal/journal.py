@@ -8,7 +8,7 @@ out, or may be carried out again.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from unionfs.journal import records
@@ -18,12 +18,15 @@ from unionfs.journal.storage import HEAD, LAST_BACKING, LAST_NODE, TAIL, UNSETTL
 RESENT = 1 << 63
 """Bit of ``unique`` in a request that is sent again (FUSE_UNIQUE_RESEND of include/uapi/linux/fuse.h)."""
 _NOT_RESENT = ~RESENT
+_pack_intent = records.INTENT.pack
 
 _SMALL = 1 << 20
 _FOR_EACH_NODE = 128
 _STEP = 1 << 15
 """Bytes: a log that is longer than `_SMALL`, and than `_FOR_EACH_NODE` for each node, is shortened; where that gains little, not
 again before it has grown by `_STEP`."""
+_FEW = 3000
+"""So many nodes are written down in a millisecond or two."""
 
 
 _NO_REQUEST = (0,) * 8
@@ -53,6 +56,9 @@ class Current(Protocol):
 
     def current(self, kind: int, about: int) -> Recorded | bytes | None:
         """What now holds, None if nothing does: the record need not be kept."""
+
+    def all_current(self) -> Iterable[Recorded | bytes]:
+        """All that holds."""
 
     def __len__(self) -> int: ...
 
@@ -152,11 +158,11 @@ class Journal(NoJournal):
     def _commit(self, unique: int, answer: int) -> None:
         touched = self.touched
         if len(touched) == 1:
-            (item,) = touched
-            data = item if isinstance(item, bytes) else item.record()
+            item = touched.popitem()[0]
+            data = item if item.__class__ is bytes else item.record()  # type: ignore[union-attr]
         else:
             data = self._joined()
-        touched.clear()
+            touched.clear()
         head = self._file.append(unique, answer, data)
         if self._closing:
             self._close()
@@ -219,11 +225,10 @@ class Journal(NoJournal):
             ino: the real inode number of what moves.
             after: records that hold once it is done; for attributes: the value.
         """
-        file = self._file
-        _, opcode, unique, *_ = self.header
-        head = file.numbers[HEAD]
-        unique &= _NOT_RESENT
-        file.write_intent(records.intent(head, unique, opcode, act, parent, new_parent, node, ino, name, new_name, after))
+        file, header = self._file, self.header
+        lengths = len(name), len(new_name), len(after)
+        fixed = _pack_intent(file.head, header[2] & _NOT_RESENT, header[1], act, parent, new_parent, node, ino, *lengths)
+        file.write_intent(fixed + name + new_name + after)
 
     def begin_change(self) -> None:
         """A change of layers begins: should it be the last that is heard of, nothing that the kernel remembers can be relied
@@ -241,11 +246,19 @@ class Journal(NoJournal):
     # -- keeping it short ---------------------------------------------------------------------------------------------------
 
     def _shorten(self, unique: int, answer: int) -> None:
-        """Move what still holds of the oldest piece to the end, if the log is long for what there is to know.  ``unique`` and
-        ``answer``: of the last commit, which stays what was done last."""
+        """If the log is long for what there is to know, move what still holds of its oldest piece to its end, so that nobody
+        waits for long; or write down all, where that is little.  ``unique`` and ``answer``: of the last commit, which stays what
+        was done last."""
         file = self._file
-        wanted = max(_SMALL, _FOR_EACH_NODE * sum(len(source) for source in self.sources))
-        if file.length > wanted and (oldest := file.oldest()):
+        known = sum(len(source) for source in self.sources)
+        wanted = max(_SMALL, _FOR_EACH_NODE * known)
+        if known < _FEW:
+            for source in self.sources:
+                self.touched.update(dict.fromkeys(source.all_current()))
+            self.touched.update(dict.fromkeys(records.reply(*reply) for reply in self.replies.values()))
+            file.begin_anew(unique, answer, self._joined())
+            self.touched.clear()
+        elif file.length > wanted and (oldest := file.oldest()):
             self.touched.update(dict.fromkeys(self._holding(oldest)))
             if self.touched:
                 file.append(unique, answer, self._joined())

@@ -16,7 +16,9 @@ _UNNAMED = struct.Struct("=QIQBi")
 _ORDER = struct.Struct("=QI")
 _BACKING = struct.Struct("=QiIQQ")
 _REPLY = struct.Struct("=Qi")
-_INTENT = struct.Struct("=QQIBQQQQHHI")
+INTENT = struct.Struct("=QQIBQQQQHHI")
+"""The fixed part of an intent: where the log ended, unique, opcode, act, parent, new parent, node, inode number, and the lengths
+of what follows (name, new name, what holds after it).  See `unionfs.journal.journal.Journal.intend`."""
 
 
 class Kind(IntEnum):
@@ -150,28 +152,10 @@ def reply_body(body: bytes | memoryview) -> tuple[int, int, bytes]:
     return (*_REPLY.unpack_from(body), bytes(body[_REPLY.size :]))
 
 
-def intent(
-    head: int,
-    unique: int,
-    opcode: int,
-    act: int,
-    parent: int,
-    new_parent: int,
-    node: int,
-    ino: int,
-    name: bytes,
-    new_name: bytes,
-    after: bytes,
-) -> bytes:
-    """See `unionfs.journal.journal.Journal.intend`; ``head`` is where the log ended."""
-    fixed = _INTENT.pack(head, unique, opcode, act, parent, new_parent, node, ino, len(name), len(new_name), len(after))
-    return fixed + name + new_name + after
-
-
 def intent_body(data: bytes) -> tuple[int, int, int, int, int, int, int, int, bytes, bytes, bytes]:
-    """The arguments of `intent`."""
-    *numbers, name_length, new_name_length, after_length = _INTENT.unpack_from(data)
-    at = _INTENT.size
+    """The fields of `INTENT`, the last three as what they are the lengths of."""
+    *numbers, name_length, new_name_length, after_length = INTENT.unpack_from(data)
+    at = INTENT.size
     name, at = data[at : at + name_length], at + name_length
     new_name, at = data[at : at + new_name_length], at + new_name_length
     head, unique, opcode, act, parent, new_parent, node, ino = numbers

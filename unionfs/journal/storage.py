@@ -60,7 +60,8 @@ class JournalFile:
         self.numbers = self._fixed[:_REPLY_AT].cast("Q")
         if not self.numbers[HEAD]:
             self.numbers[HEAD] = self.numbers[TAIL] = _LOG_AT
-        self._head = self.numbers[HEAD]
+        self.head = self.numbers[HEAD]
+        """Where the log ends."""
         self._extents: deque[tuple[int, int]] = deque()
         self._piece = self.numbers[TAIL]
         self._memory, self._base = self._map(self.numbers[HEAD])
@@ -78,12 +79,12 @@ class JournalFile:
         """Write a transaction, ``data``: what the request ``unique`` changed.  Where the log ends now."""
         length = 16 + len(data)
         base = self._base
-        at = self._head - base
+        at = self.head - base
         end = at + length
         if end > _SEGMENT:
             return self._append_beyond(_pack_transaction(_MARK | answer, length, unique) + data)
         self._window[at:end] = _pack_transaction(_MARK | answer, length, unique) + data
-        self._head = head = base + end
+        self.head = head = base + end
         self.numbers[0] = head
         return head
 
@@ -95,7 +96,7 @@ class JournalFile:
         written = 0
         while written < len(data):
             written += os.pwrite(self._fd, memoryview(data)[written:], start + written)
-        self.numbers[HEAD] = self._head = end
+        self.numbers[HEAD] = self.head = end
         self._extents.append((self._piece, start))
         self._piece = start
         self._memory.close()
@@ -137,6 +138,17 @@ class JournalFile:
         """Forget what `oldest` gave; all that still holds of it has been appended."""
         start, end = self._extents.popleft()
         self.numbers[TAIL] = end
+        self._give_back(start, end)
+
+    def begin_anew(self, unique: int, answer: int, data: bytes) -> None:
+        """`append`, and forget everything before it."""
+        tail = self.numbers[TAIL]
+        self._append_beyond(_pack_transaction(_MARK | answer, _TRANSACTION.size + len(data), unique) + data)
+        self._extents.clear()
+        self.numbers[TAIL] = self._piece
+        self._give_back(tail, self._piece)
+
+    def _give_back(self, start: int, end: int) -> None:
         fallocate(self._fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, start, end - start)
 
     # -- reply and intent ---------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ Layout, from the bottom up:
 ``control``, ``control_server``   the two ends of a daemon's control socket.
 ``live_layers``, ``layers``   changing the layers of a running mount: in the daemon, and in the command.
 ``loading``            loading something while requests are answered.
-``serving``            the event loop of a mount; of these, only ``control_server``, ``live_layers`` and ``restart`` need trio too.
+``serving``            the event loop of a mount; of these, ``control_server``, ``live_layers`` and ``restart`` need trio too.
 ``held``               a mount without the process that serves it.
 ``restart``, ``restarting``   replacing that process: in the daemon, and in the command.
 ``supervisor``, ``worker``   holding a mount, and serving it for as long as one lives.

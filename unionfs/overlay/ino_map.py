@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from unionfs.journal import records
 from unionfs.journal.records import Kind
@@ -62,6 +62,10 @@ class ShortInoMap(InoMap):
 
 class CopiedUpInos(dict[int, int]):
     """The inode numbers shown for real ones that say something else of themselves."""
+
+    def all_current(self) -> Iterator[bytes]:
+        """See `unionfs.journal.journal.Current`."""
+        return (records.shown_ino(real, shown) for real, shown in self.items())
 
     def current(self, kind: int, about: int) -> bytes | None:
         """See `unionfs.journal.journal.Current`."""

@@ -191,6 +191,15 @@ class NodeTable:
         """Have all there is written down anew."""
         self.touched.update(dict.fromkeys(self._nodes.values()))
 
+    def all_current(self) -> Iterator[Recorded | bytes]:
+        """See `unionfs.journal.journal.Current`."""
+        # First, and whether it is gone or not: no other node will have this id, or a lower one.
+        yield records.gone(self._next - 1)
+        for inode in self._nodes.values():
+            yield inode
+            if isinstance(inode, Directory) and inode.order is not None and inode.order.is_kept:
+                yield inode.order.record(inode.node)
+
     def current(self, kind: int, about: int) -> Recorded | bytes | None:
         """See `unionfs.journal.journal.Current`."""
         if kind in _OF_INODES:
