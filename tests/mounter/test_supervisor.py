@@ -162,6 +162,23 @@ def test_signal_to_stop_reaches_the_worker_once(number: signal.Signals) -> None:
     in_a_process(check)
 
 
+def test_worker_that_takes_over_from_one_told_to_stop_is_told_too() -> None:
+    def dies_when_told() -> Status:
+        signal.sigwait((STOP_SIGNAL,))
+        return dies()
+
+    def waits() -> Status:
+        assert signal.sigwait((STOP_SIGNAL,)) == STOP_SIGNAL
+        return Status.UNMOUNTED
+
+    def check() -> None:
+        watched = Supervisor(lambda: True, can_take_over=True)
+        ended = watched.run(dies_when_told, waits, lambda _pid: os.kill(os.getpid(), signal.SIGTERM))
+        assert (ended, watched.stopped_by, watched.restarts) == (Ended.UNMOUNTED, signal.SIGTERM, 1)
+
+    in_a_process(check)
+
+
 def test_signal_while_no_worker_is_there_stops_the_mount(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "_FIRST_DELAY", 60.0)
 

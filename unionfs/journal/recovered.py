@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -80,6 +81,7 @@ class Recovered:
         replies: to requests that were carried out but perhaps not answered, by unique.
         intent: of the request after that, if it came so far.
         unsettled: whether a change of the layers was under way.
+        opened: the descriptors that are open.
     """
 
     nodes: dict[int, NodeState] = field(default_factory=dict)
@@ -91,6 +93,7 @@ class Recovered:
     replies: dict[int, Reply] = field(default_factory=dict)
     intent: Intent | None = None
     unsettled: bool = False
+    opened: Container[int] = range(1 << 31)
 
     @property
     def descriptors(self) -> set[int]:
@@ -98,16 +101,19 @@ class Recovered:
         found = {state.fd for state in self.nodes.values() if not state.names}
         if self.intent is not None:
             found |= {state.fd for state in self.intent.states.values()}
-        return found - {-1}
+        return {fd for fd in found if fd in self.opened}
 
 
-def read_journal(file: JournalFile) -> Recovered:
-    """What ``file`` says."""
-    found = Recovered()
+def read_journal(file: JournalFile, opened: Container[int] = range(1 << 31)) -> Recovered:
+    """What ``file`` says.  ``opened``: the descriptors that are open now: soon another number may mean another file."""
+    found = Recovered(opened=opened)
     last_unique, answer = 0, 0
     for unique, how, transaction in file.transactions():
         last_unique, answer = unique, how
         _take(found, transaction)
+    for state in found.nodes.values():
+        if state.fd not in opened:
+            state.fd = -1
     numbers = file.numbers
     found.last_node = max(found.last_node, numbers[LAST_NODE], *found.nodes)
     found.last_backing = numbers[LAST_BACKING]

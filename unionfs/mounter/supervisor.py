@@ -91,6 +91,9 @@ class Supervisor:
             if not self._pause():
                 return Ended.STOPPED
             pid = self._start(successor)
+            if self.stopped_by is not None:
+                # The one before may have died before it could do as it was told.
+                os.kill(pid, STOP_SIGNAL)
 
     def _start(self, worker: Callable[[], Status]) -> int:
         parent = os.getpid()

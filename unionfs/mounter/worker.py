@@ -21,7 +21,7 @@ from unionfs.journal.recovered import read_journal
 from unionfs.journal.storage import JournalFile
 from unionfs.linux.mountinfo import read_mountinfo
 from unionfs.mounter.errors import RefusedError
-from unionfs.mounter.held import Held, Progress, close_left_over
+from unionfs.mounter.held import Held, Progress, close_left_over, open_descriptors
 from unionfs.mounter.loading import load_while_serving
 from unionfs.mounter.locks import lock
 from unionfs.mounter.process_setup import keep_what_is_loaded, tune_garbage_collector
@@ -59,7 +59,7 @@ def take_over(held: Held, project: UpperProject | None, restarts: int, last_end:
     """
     began = time.monotonic()
     file = JournalFile(held.journal_fd)
-    recovered = read_journal(file)
+    recovered = read_journal(file, open_descriptors())
     close_left_over(held, recovered.descriptors)
     old = held.registration.read()
     stacked, snapshots = with_snapshots(dataclasses.replace(held.request, lowers=_lowers(old)))
@@ -90,14 +90,18 @@ def take_over(held: Held, project: UpperProject | None, restarts: int, last_end:
 def _serve(
     held: Held, union: Union, connection: DirectConnection, record: Record, progress: Progress, *, is_settled: bool
 ) -> Status:
-    with contextlib.closing(union), contextlib.closing(connection):
+    with contextlib.closing(connection):
         # So that the collection below, which requests wait for, looks only through what is loaded from here on: 1 ms and not 5.
         keep_what_is_loaded()
         server_type = load_while_serving(_load_server, connection)
         tune_garbage_collector()
         listener = socket.socket(fileno=os.dup(held.listener_fd))
         server = server_type(union, held.registration, record, listener, (STOP_SIGNAL,))
-        return server.serve_direct(connection, held, progress, is_settled=is_settled)
+        status = server.serve_direct(connection, held, progress, is_settled=is_settled)
+    if status is not Status.RESTART:
+        # Otherwise the next worker needs what has no name, and makes an end of all else.
+        union.close()
+    return status
 
 
 def _load_server() -> type[Server]:
