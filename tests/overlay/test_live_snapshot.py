@@ -17,6 +17,7 @@ from unionfs.check import Directories, check
 from unionfs.filesystem import ROOT_ID, Blocking
 from unionfs.linux.rename import RENAME_EXCHANGE
 from unionfs.overlay import Options, Stack, Union
+from unionfs.overlay.ino_map import CopiedUpInos
 from unionfs.overlay.live_snapshot import Taken
 from unionfs.overlay.private_xattrs import PrivateXattrs
 from unionfs.overlay.snapshots import Snapshots
@@ -199,6 +200,27 @@ def test_pinned_written_file_goes_on_in_the_new_upper(live: Live) -> None:
     union.unpin(node)
     live.kernel = Memory(client)  # the kernel wrote the file itself
     live.assert_like_fresh_mount()
+
+
+class Reused(CopiedUpInos):
+    """Each real number was that of a copied-up file that is gone, until it is taken back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken_back: set[int] = set()
+
+    def pop(self, real: int, default: Any = None) -> Any:
+        self.taken_back.add(real)
+        return super().pop(real, default)
+
+
+@pytest.mark.parametrize("path", ["f", "d", "d/x"])
+def test_copy_whose_real_number_belonged_to_a_gone_one_does_not_show_the_number_of_that(live: Live, path: str) -> None:
+    numbers = live.union._tree.copied_up_inos = Reused()
+    live.client.chmod(path, 0o700)
+    copy = live.upper / path
+    assert "trusted.overlay.origin" in os.listxattr(copy)
+    assert copy.stat().st_ino in numbers.taken_back
 
 
 def test_directories_above_a_file_that_goes_on_are_marked_as_those_of_any_upper(live: Live) -> None:

@@ -129,6 +129,7 @@ class CopyUp:
         os.close(staged.fd)
         directory.upper = RealDir(tree.upper_layer, parent.upper, name)
         directory.upper_names = {}
+        tree.show_ino(staged.made.st_ino, 0)  # it may have belonged to a copied-up file that is gone
         if parent.upper_names is not None:
             parent.upper_names[name] = real_name(kinds.DIR, staged.made.st_ino)
         self.count += 1
@@ -172,8 +173,9 @@ class CopyUp:
         elif lower.st_nlink > 1:
             # Of several names of a lower file only this one was copied up: it is another file now, with a number of its own.
             moved.ino = self._tree.inos.shown(copied.st_dev, copied.st_ino)
-        elif not moved.has_origin:
-            self._tree.show_ino(copied.st_ino, moved.ino)
+        # The number may have belonged to a copied-up file that is gone.
+        has_own = moved.has_origin or lower.st_nlink > 1 or (target is not None and target.parent is None)
+        self._tree.show_ino(copied.st_ino, 0 if has_own else moved.ino)
         return moved
 
     def _target_of(self, inode: Inode, lower: os.stat_result) -> Target | None:
