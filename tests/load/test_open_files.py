@@ -37,3 +37,22 @@ def test_open_for_writing_over_a_kill_and_a_snapshot_is_the_file_of_that_name(da
     finally:
         os.close(fd)
         run_unionfs(["umount", merged])
+
+
+def test_open_for_reading_over_a_copy_up_a_kill_and_a_snapshot_does_not_hinder_writers(tmp_path: Path) -> None:
+    for directory in ("lower", "upper", "merged"):
+        (tmp_path / directory).mkdir()
+    (tmp_path / "lower/file").write_bytes(b"lower")
+    merged = tmp_path / "merged"
+    run_unionfs(["mount", "-l", tmp_path / "lower", "-u", tmp_path / "upper", merged])
+    try:
+        with (merged / "file").open("rb") as reader:
+            assert reader.read(1) == b"l"
+            (merged / "file").write_bytes(b"copied up")
+            served = Served(merged)
+            served.next_worker(served.kill_worker())
+            run_unionfs(["snapshot", "take", merged, "taken"])
+            (merged / "file").write_bytes(b"written")
+        assert (merged / "file").read_bytes() == b"written"
+    finally:
+        run_unionfs(["umount", merged])
