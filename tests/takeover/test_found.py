@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.faults.operations import LINKED, OPERATIONS, Operation
+from tests.takeover.more_operations import MORE
 from tests.takeover.trials import Death, differences, run
 from unionfs.overlay import Options
 
@@ -34,3 +35,11 @@ def test_count_of_names_is_right_after_a_death_between_linking_an_indexed_file_u
 
 def test_indexed_file_whose_last_name_went_with_its_worker_can_be_used(tmp_path: Path) -> None:
     assert _wrong(tmp_path, _INDEX, LINKED["unlink of the last name"], "unlink") == []
+
+
+def test_descriptor_of_an_unnamed_file_that_got_a_name_with_the_death_is_closed(tmp_path: Path) -> None:
+    assert _wrong(tmp_path, _PLAIN, OPERATIONS["link of an unnamed file"], "journal number 0") == []
+
+
+def test_attribute_that_a_removed_file_got_with_the_death_is_not_made_again(tmp_path: Path) -> None:
+    assert _wrong(tmp_path, _PLAIN, MORE["attribute of a removed file"], "a write") == []

@@ -98,7 +98,7 @@ class Recovered:
     @property
     def descriptors(self) -> set[int]:
         """The open files that are named in it."""
-        found = {state.fd for state in self.nodes.values() if not state.names}
+        found = {state.fd for state in self.nodes.values()}
         if self.intent is not None:
             found |= {state.fd for state in self.intent.states.values()}
         return {fd for fd in found if fd in self.opened}

@@ -71,7 +71,7 @@ class _Recovery:
         for node in [node for node, state in states.items() if state.names]:
             self._find(node)
         for node, state in states.items():
-            if not state.names and not state.successor and state.nlookup:
+            if not state.names and not state.successor and state.nlookup and not self._is_settled(node):
                 self._restore_unnamed(node, state)
         nodes.take_id(max(self._recovered.last_node, ROOT_ID) + 1)
         for node, state in states.items():
@@ -303,6 +303,8 @@ class _Recovery:
         state = self._states.get(intent.parent)
         if state is not None and state.names:
             self._find(intent.parent)
+        elif state is not None:
+            self._restore_unnamed(intent.parent, state)
         inode = self._tree.nodes.find(intent.parent)
         stored = self._tree.xattrs.stored_name(intent.name)
         if inode is None or stored is None:
