@@ -54,6 +54,7 @@ class Kernel:
         nlookup: by node id, how often each was looked up.
         notified: the codes of all messages that answered nothing.
         resent: how many requests were sent again.
+        forgotten: nodes of FORGETs, which a worker may have read but not written down.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -63,6 +64,7 @@ class Kernel:
         self.nlookup: Counter[int] = Counter()
         self.notified: list[NotifyCode] = []
         self.resent = 0
+        self.forgotten: set[int] = set()
 
     # -- requests ---------------------------------------------------------------------------------------------------------
 
@@ -132,6 +134,7 @@ class Kernel:
 
     def forget(self, node: int, nlookup: int) -> None:
         self._take_lookups(node, nlookup)
+        self.forgotten.add(node)
         self.tell(Opcode.FORGET, node, wire.FORGET_IN.pack(nlookup))
 
     def forget_all(self) -> None:
@@ -265,7 +268,7 @@ class Kernel:
         return self.request(Opcode.LISTXATTR, node, wire.GETXATTR_IN.pack(1 << 16), caller).split(b"\0")[:-1]
 
     def setxattr(self, node: int, name: bytes, value: bytes, flags: int) -> None:
-        self.request(Opcode.SETXATTR, node, wire.SETXATTR_IN.pack(len(value), flags, 0) + name + b"\0" + value)
+        self.request(Opcode.SETXATTR, node, wire.SETXATTR_IN.pack(len(value), flags, 0, 0) + name + b"\0" + value)
 
     def removexattr(self, node: int, name: bytes) -> None:
         self.request(Opcode.REMOVEXATTR, node, name + b"\0")
