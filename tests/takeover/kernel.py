@@ -1,7 +1,7 @@
 """What the kernel is to a server: it sends requests, remembers what the replies tell it, and sends again what was not answered.
 
 The methods are those of `unionfs.filesystem.Filesystem` that a request asks for, so `tests.overlay.client.Client` can use it in
-the place of a union.  It speaks the cached data path: no file is opened by a request.
+the place of a union.  With the cached data path no file is opened by a request.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from unionfs.filesystem import ROOT_ID, SET_SIZE, Attr, Caller, Changes, DirRow, Entry, Opened
 from unionfs.fuse import wire
-from unionfs.fuse.protocol import NotifyCode, Opcode
+from unionfs.fuse.protocol import NotifyCode, Opcode, OpenFlag
 from unionfs.journal.journal import RESENT
 from unionfs.linux.rename import RENAME_EXCHANGE
 
@@ -57,8 +57,11 @@ class Kernel:
         forgotten: nodes of FORGETs, which a worker may have read but not written down.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, opens: bool = False) -> None:
+        """``opens``: files are opened by requests, for passthrough."""
         self._connection = connection
+        self._opens = opens
+        self._backing: dict[int, list[int]] = {}
         self._unique = 0
         self.answers: list[Answer] = []
         self.nlookup: Counter[int] = Counter()
@@ -197,19 +200,40 @@ class Kernel:
 
     # -- file contents ----------------------------------------------------------------------------------------------------
 
-    def open(self, node: int, flags: int, caller: Caller) -> Opened:
-        """No request but for O_TRUNC (`unionfs.fuse.negotiation`)."""
-        if flags & os.O_TRUNC:
+    def open(self, node: int, flags: int, caller: Caller = _NOBODY) -> Opened:
+        """With the cached data path no request but for O_TRUNC (`unionfs.fuse.negotiation`)."""
+        if self._opens:
+            self._opened(node, self.request(Opcode.OPEN, node, wire.OPEN_IN.pack(flags, 0), caller))
+        elif flags & os.O_TRUNC:
             self.setattr(node, Changes(SET_SIZE, size=0), caller)
         return Opened(0)
 
+    def _opened(self, node: int, payload: bytes) -> None:
+        _, flags, backing_id = wire.OPEN_OUT.unpack(payload)
+        opens = self._backing.setdefault(node, [])
+        # fs/fuse/iomode.c, fuse_inode_uncached_io_start: anything else makes the open fail with EIO.
+        assert set(opens) <= {backing_id}, f"node {node} is open as {opens[0]}, and now as {backing_id}"
+        assert bool(flags & OpenFlag.PASSTHROUGH) == (backing_id != 0)
+        opens.append(backing_id)
+
+    def release(self, node: int) -> None:
+        """Close one of the opens of a node."""
+        self._backing[node].pop()
+        self.request(Opcode.RELEASE, node, bytes(24))
+
     def create(self, parent: int, name: bytes, flags: int, mode: int, caller: Caller) -> tuple[Entry, Opened]:
         body = wire.CREATE_IN.pack(flags | os.O_CREAT, mode, caller.umask, 0) + name + b"\0"
-        return self._entry(self.request(Opcode.CREATE, parent, body, caller)), Opened(0)
+        return self._made(self.request(Opcode.CREATE, parent, body, caller))
+
+    def _made(self, payload: bytes) -> tuple[Entry, Opened]:
+        entry = self._entry(payload)
+        if self._opens:
+            self._opened(entry.node, payload[wire.ENTRY_OUT.size :])
+        return entry, Opened(0)
 
     def tmpfile(self, parent: int, mode: int, caller: Caller) -> tuple[Entry, Opened]:
         body = wire.CREATE_IN.pack(os.O_RDWR, mode, caller.umask, 0) + b"/\0"
-        return self._entry(self.request(Opcode.TMPFILE, parent, body, caller)), Opened(0)
+        return self._made(self.request(Opcode.TMPFILE, parent, body, caller))
 
     def read(self, node: int, offset: int, size: int) -> bytes:
         return self.request(Opcode.READ, node, wire.READ_IN.pack(offset, size))

@@ -26,7 +26,7 @@ def _kernel(client: Client) -> Kernel:
     return cast(Kernel, client.union)
 
 
-def _each(*binds: Callable[[Client, Kernel], Iterable[Callable[[], object]]]) -> Bind:
+def each(*binds: Callable[[Client, Kernel], Iterable[Callable[[], object]]]) -> Bind:
     """One call after the other, whatever becomes of those before."""
 
     def bind(client: Client) -> Callable[[], object]:
@@ -204,31 +204,31 @@ def _long_listing(client: Client, kernel: Kernel) -> Calls:
 
 
 MORE: dict[str, Operation] = {
-    "lookup": Operation(_each(_lookups)),
-    "forget": Operation(_each(_forgets)),
-    "use of a removed lower file": Operation(_each(_use_removed("d/f"))),
-    "use of a removed upper file": Operation(_each(_use_removed("d/new")), lambda client: client.write("d/new", b"new")),
-    "use of a removed copied-up file": Operation(_each(_use_removed("d/f")), lambda client: client.chmod("d/f", 0o600)),
-    "attribute of a removed file": Operation(_each(_attribute_of_removed)),
-    "use of a removed lower directory": Operation(_each(_use_removed_directory("e/empty"))),
-    "use of a removed upper directory": Operation(_each(_use_removed_directory("d/new")), lambda client: client.mkdir("d/new")),
+    "lookup": Operation(each(_lookups)),
+    "forget": Operation(each(_forgets)),
+    "use of a removed lower file": Operation(each(_use_removed("d/f"))),
+    "use of a removed upper file": Operation(each(_use_removed("d/new")), lambda client: client.write("d/new", b"new")),
+    "use of a removed copied-up file": Operation(each(_use_removed("d/f")), lambda client: client.chmod("d/f", 0o600)),
+    "attribute of a removed file": Operation(each(_attribute_of_removed)),
+    "use of a removed lower directory": Operation(each(_use_removed_directory("e/empty"))),
+    "use of a removed upper directory": Operation(each(_use_removed_directory("d/new")), lambda client: client.mkdir("d/new")),
     "use of a removed merged directory": Operation(
-        _each(_use_removed_directory("d/sub")), lambda client: client.unlink("d/sub/g")
+        each(_use_removed_directory("d/sub")), lambda client: client.unlink("d/sub/g")
     ),
-    "life of an unnamed file": Operation(_each(_life_of_unnamed)),
-    "extended attributes": Operation(_each(_xattrs)),
-    "writes from the page cache": Operation(_each(_cached_writes)),
-    "renames": Operation(_each(_renames)),
-    "refused": Operation(_each(_refused)),
-    "readdir while names come and go": Operation(_each(_listing("d", plus=False))),
-    "readdirplus while names come and go": Operation(_each(_listing("d", plus=True))),
-    "readdir of an upper directory": Operation(_each(_listing("d", plus=False)), lambda client: client.write("d/g", b"")),
-    "long listing": Operation(_each(_long_listing), _make_many),
+    "life of an unnamed file": Operation(each(_life_of_unnamed)),
+    "extended attributes": Operation(each(_xattrs)),
+    "writes from the page cache": Operation(each(_cached_writes)),
+    "renames": Operation(each(_renames)),
+    "refused": Operation(each(_refused)),
+    "readdir while names come and go": Operation(each(_listing("d", plus=False))),
+    "readdirplus while names come and go": Operation(each(_listing("d", plus=True))),
+    "readdir of an upper directory": Operation(each(_listing("d", plus=False)), lambda client: client.write("d/g", b"")),
+    "long listing": Operation(each(_long_listing), _make_many),
 }
 
 MORE_LINKED: dict[str, Operation] = {
-    "lookup of all names": Operation(_each(_lookups_of_links), linked=True),
-    "use of a removed name": Operation(_each(_use_removed("d/f")), linked=True),
+    "lookup of all names": Operation(each(_lookups_of_links), linked=True),
+    "use of a removed name": Operation(each(_use_removed("d/f")), linked=True),
 }
 
 _PLAIN = Options(fsync="volatile")
@@ -236,7 +236,7 @@ _PLAIN = Options(fsync="volatile")
 EVERYTHING: dict[str, tuple[Options, dict[str, Operation]]] = {
     name: (options, dict(operations)) for name, (options, operations) in CONFIGURATIONS.items()
 }
-EVERYTHING["plain"][1].update(MORE | {"renames of directories": Operation(_each(_directory_renames))})
+EVERYTHING["plain"][1].update(MORE | {"renames of directories": Operation(each(_directory_renames))})
 EVERYTHING["metacopy"][1].update(MORE)
 EVERYTHING["whiteouts as attributes"][1].update(MORE)
 EVERYTHING["whiteouts beside"][1].update(MORE)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import socket
-from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tests.takeover.backing import Backings
 from tests.takeover.kernel import REPORT, Connection, Kernel
 from tests.takeover.worker import DEAD, Fate, Place, Worker
 from unionfs.filesystem import ROOT_ID
@@ -39,7 +38,7 @@ class Mount:
         died: how many have.
     """
 
-    def __init__(self, stack: Stack, options: Options, is_short: bool = False) -> None:
+    def __init__(self, stack: Stack, options: Options, is_short: bool = False, backings: Backings | None = None) -> None:
         self._before = open_descriptors()
         self._socket, device = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         device.setblocking(False)
@@ -51,8 +50,10 @@ class Mount:
         self.deaths: list[int] = []
         self.died = 0
         kept = open_descriptors()
-        self._place = Place(stack, options, device.fileno(), self._wake, self._journal, self._log, kept, self.fate, is_short)
-        self.kernel = Kernel(Connection(self._send, self._receive, self._replace, self._is_unread))
+        self._place = Place(
+            stack, options, device.fileno(), self._wake, self._journal, self._log, kept, self.fate, is_short, backings
+        )
+        self.kernel = Kernel(Connection(self._send, self._receive, self._replace, self._is_unread), backings is not None)
         self._pid = self._start(is_first=True)
 
     def _start(self, *, is_first: bool) -> int:
@@ -89,12 +90,6 @@ class Mount:
             self.fate.disarm()
         self._pid = self._start(is_first=False)
 
-    def replace_idle(self) -> None:
-        """Have the worker die between two requests, and another one take over."""
-        self.fate.arm(0)
-        with contextlib.suppress(OSError):
-            self.kernel.request(REPORT, ROOT_ID)
-
     def report(self) -> Report:
         """Ask the worker."""
         found = json.loads(self.kernel.request(REPORT, ROOT_ID))
@@ -120,14 +115,3 @@ class Mount:
         for fd in left:
             os.close(fd)
         return left
-
-
-@contextlib.contextmanager
-def mounted(stack: Stack, options: Options, is_short: bool = False) -> Iterator[Mount]:
-    """A mount that ends with the block."""
-    mount = Mount(stack, options, is_short)
-    try:
-        yield mount
-    finally:
-        left = mount.end()
-        assert not left, f"descriptors left open: {left}"

@@ -19,6 +19,7 @@ from typing import NamedTuple, cast
 from tests.faults.operations import Operation
 from tests.faults.tree import OLD, Inos, State, make_stack, shown_by, shown_by_new
 from tests.overlay.client import Client
+from tests.takeover.backing import Backings
 from tests.takeover.kernel import Answer, Kernel, decode_readdirplus
 from tests.takeover.mount import Mount, Report
 from tests.takeover.worker import DIED, STEP
@@ -83,7 +84,14 @@ def differences(run: Run, reference: Run) -> Iterator[str]:
 
 
 def run(
-    top: Path, options: Options, operation: Operation, death: Death | None = None, *, looks: bool = True, is_short: bool = False
+    top: Path,
+    options: Options,
+    operation: Operation,
+    death: Death | None = None,
+    *,
+    looks: bool = True,
+    is_short: bool = False,
+    passthrough: bool = False,
 ) -> Run:
     """Carry out ``operation`` on new layers under ``top``; ``looks``: the kernel knows everything before."""
     stack = make_stack(top, operation.linked)
@@ -91,7 +99,8 @@ def run(
     operation.prepare(Client(union))
     union.close()
     result = Run()
-    mount = Mount(stack, options, is_short)
+    backings = Backings() if passthrough else None
+    mount = Mount(stack, options, is_short, backings)
     try:
         _use(mount, operation, death, result, looks)
     except AssertionError as error:
@@ -101,6 +110,8 @@ def run(
         left = mount.end()
     if left:
         result.problems.append(f"descriptors left open: {left}")
+    if backings is not None and backings.registered:
+        result.problems.append(f"backing ids left registered: {backings.registered}")
     _look_at_layers(stack, options, result)
     shutil.rmtree(top)
     return result
@@ -197,6 +208,7 @@ class _Comparable:
     def __init__(self) -> None:
         self._nodes = _Labels("node")
         self._inos = _Labels("ino")
+        self._backings = _Labels("backing")
 
     def of(self, answer: Answer) -> tuple[str, str, object]:
         opcode, error, payload = answer
@@ -207,8 +219,10 @@ class _Comparable:
     def _payload(self, opcode: Opcode, payload: bytes) -> object:
         if opcode in _ENTRIES:
             node, generation, *rest = wire.ENTRY_OUT.unpack_from(payload)
-            opened = payload[wire.ENTRY_OUT.size :]
+            opened = payload[wire.ENTRY_OUT.size :] and self._opened(payload[wire.ENTRY_OUT.size :])
             return self._nodes[node], generation, rest[:4], self._attr(rest[4:]) if node else None, opened
+        if opcode is Opcode.OPEN:
+            return self._opened(payload)
         if opcode in (Opcode.GETATTR, Opcode.SETATTR):
             seconds, nanoseconds, *rest = wire.ATTR_OUT.unpack(payload)
             return seconds, nanoseconds, self._attr(rest)
@@ -228,6 +242,10 @@ class _Comparable:
             at += wire.DIRENT.size
             yield self._inos[ino], payload[at : at + length], kind
             at += length + wire.padding(length)
+
+    def _opened(self, payload: bytes) -> tuple[int, int, str]:
+        handle, flags, backing_id = wire.OPEN_OUT.unpack(payload)
+        return handle, flags, self._backings[backing_id] if backing_id else ""
 
     def _attr(self, fields: list[int]) -> tuple[object, ...]:
         attr = Attr(*fields[-_ATTRS:])

@@ -6,6 +6,7 @@ before which what is written there does not count.
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import json
 import logging
@@ -20,6 +21,7 @@ from typing import Any, NoReturn
 import pytest
 
 from tests.faults.injection import Kind, guarded
+from tests.takeover.backing import Backings
 from tests.takeover.kernel import REPORT
 from unionfs.fuse.direct_connection import DirectConnection, WaitingRequest
 from unionfs.fuse.direct_handlers import Operation
@@ -42,9 +44,7 @@ STEP = "step: "
 DIED = "died before "
 """What lines of the log begin with."""
 
-SETTINGS = SessionSettings(data_path="cached")
-_EVERYTHING = InitFlag(sum(InitFlag))
-NEGOTIATED: Negotiated = negotiate(InitRequest(7, 44, 1 << 17, _EVERYTHING), SETTINGS, may_register_backing=False)
+_OFFER = InitRequest(7, 44, 1 << 17, InitFlag(sum(InitFlag)))
 
 _write, _writev = os.write, os.writev
 _CHANGES = Kind.CHANGES | Kind.ALLOCATES
@@ -106,6 +106,18 @@ class Place:
     fate: Fate
     is_short: bool = False
     """Whether the journal is shortened as often as it can be."""
+    backings: Backings | None = None
+    """With passthrough: where the ids are registered."""
+
+    @property
+    def settings(self) -> SessionSettings:
+        """Of the session."""
+        return SessionSettings(data_path="cached" if self.backings is None else "passthrough")
+
+    @property
+    def negotiated(self) -> Negotiated:
+        """What INIT came to."""
+        return negotiate(_OFFER, self.settings, may_register_backing=True)
 
 
 class _Numbers:
@@ -143,6 +155,8 @@ class Worker:
             with guarded(self._call):
                 patch.setattr(os, "write", self._guarded_write)
                 patch.setattr(os, "writev", self._guarded_writev)
+                if self._place.backings is not None:
+                    patch.setattr(fcntl, "ioctl", self._place.backings.ioctl(self._step))
                 if self._place.is_short:
                     patch.setattr(storage, "_SEGMENT", mmap.PAGESIZE)
                     for limit in ("_SMALL", "_FOR_EACH_NODE", "_STEP"):
@@ -227,7 +241,7 @@ class Worker:
         union.use_journal(written)
         if recovered is not None:
             union.note_recovered(recovered)
-        connection = DirectConnection(place.fd, union, SETTINGS, NEGOTIATED, RequestTimes(), written)
+        connection = DirectConnection(place.fd, union, place.settings, place.negotiated, RequestTimes(), written)
         if recovered is not None and found is not None:
             connection.recover(recovered, found.done)
             if found.lost:

@@ -191,9 +191,12 @@ class BackingFiles:
             elif found.id:
                 self._close_if_there(found.id)
                 self._touched[records.backing(node, _NONE, 0, 0, 0)] = None
-        # Registered, perhaps, when it had not yet been noted; then nobody was told.  The kernel counts up (fs/fuse/backing.c,
-        # idr_alloc_cyclic).
-        self._close_if_there(recovered.last_backing + 1)
+        # Registered, perhaps, when it had not yet been noted, or noted, when what it is of had not yet been written down; then
+        # nobody was told.  The kernel counts up (fs/fuse/backing.c, idr_alloc_cyclic).
+        known = {_NONE, *(found.id for found in recovered.backings.values())}
+        for backing_id in (recovered.last_backing, recovered.last_backing + 1):
+            if backing_id not in known:
+                self._close_if_there(backing_id)
 
     def _close_if_there(self, backing_id: int) -> None:
         with contextlib.suppress(FileNotFoundError):
