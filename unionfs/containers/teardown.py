@@ -55,6 +55,9 @@ def unmount(store: Store, container: Container) -> None:
     try:
         store.snapshots.unmount(container.rootfs)
     except (MounterError, OSError) as error:
+        if not is_mounted(container.rootfs):  # only its daemon takes its time
+            _log.warning("%s", error)
+            return
         _log.warning("%s: %s; it is detached", container.rootfs, error)
         umount(os.fsencode(container.rootfs), MNT_DETACH | UMOUNT_NOFOLLOW)
 
