@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.mounts import DIRECT, is_mounted
 from tests.rootless.test_behaviour import ROOT
 from tests.rootless.user import HOME
 
@@ -36,6 +37,18 @@ def as_user(scratch: Path, script: str) -> Ended:
         check=False,
     )
     return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def test_unions_of_other_tests_are_not_held(tmp_path: Path) -> None:
+    lower, merged, scratch = (tmp_path / name for name in ("lower", "merged", "scratch"))
+    for directory in (lower, merged, scratch):
+        directory.mkdir()
+    DIRECT.mount([lower], None, None, merged)
+    try:
+        assert as_user(scratch, "grep fuse.unionfs /proc/self/mountinfo || echo none").stdout == "none\n"
+        assert is_mounted(merged)
+    finally:
+        DIRECT.umount(merged)
 
 
 MOUNT = "unionfs mount -l lower -u upper merged"

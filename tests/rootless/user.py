@@ -6,12 +6,14 @@ directory) belongs to the user and is found at `HOME`, and whatever Python and t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import sys
 from pathlib import Path
 
-from unionfs.linux.mount import MS_BIND, mount
+from tests.mounts import mounts_under
+from unionfs.linux.mount import MNT_DETACH, MS_BIND, UMOUNT_NOFOLLOW, mount, umount
 from unionfs.linux.namespaces import enter_private_mount_namespace
 
 USER = 65534
@@ -21,6 +23,7 @@ HOME = Path("/mnt/home")
 def prepare(scratch: Path) -> None:
     """Make the namespace, seen by this process and its children only."""
     enter_private_mount_namespace()
+    let_go_of_unions()
     os.umask(0)
     reveal([Path(sys.base_prefix), Path(sys.prefix), Path.cwd()])
     os.chown(scratch, USER, USER)
@@ -34,6 +37,16 @@ def prepare(scratch: Path) -> None:
     configuration.write_text("user_allow_other\n")
     bind(device, Path("/dev/fuse"))
     bind(configuration, Path("/etc/fuse.conf"))
+
+
+def let_go_of_unions() -> None:
+    """Detach the copies of other tests' unions: as long as we run they would keep the daemons of these from ending."""
+    unions = [each.mountpoint for each in mounts_under(Path("/")) if each.fstype == "fuse.unionfs"]
+    # The outer ones take the inner ones along; and no path leads through a union, which may not answer.
+    for union in unions:
+        if not any(other in union.parents for other in unions):
+            with contextlib.suppress(FileNotFoundError):  # its mountpoint was removed, and the mount with it
+                umount(os.fsencode(union), MNT_DETACH | UMOUNT_NOFOLLOW)
 
 
 def reveal(paths: list[Path]) -> None:
