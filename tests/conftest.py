@@ -142,7 +142,8 @@ def _no_mount_outlives_its_test(request: pytest.FixtureRequest) -> Iterator[None
 def _daemon_logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonLogs]:
     directory = tmp_path_factory.mktemp("daemon-logs")
     os.environ["UNIONFS_LOG_DIR"] = os.fspath(directory)
-    # Not those of the machine: what they have would be listed among ours.
+    # Not those of the machine, which other workers and runs share: what is there would be listed among ours.
+    os.environ["UNIONFS_RUNTIME_DIR"] = os.fspath(tmp_path_factory.mktemp("run"))
     os.environ["UNIONFS_PLUGIN_DIRS"] = os.fspath(tmp_path_factory.mktemp("plugins"))
     logs = DaemonLogs(directory)
     yield logs
