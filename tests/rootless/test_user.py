@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.mounts import DIRECT, is_mounted
+from tests.mounts import DIRECT, KERNEL, Backend, is_mounted
+from tests.programs import run
 from tests.rootless.test_behaviour import ROOT
 from tests.rootless.user import HOME
 
@@ -37,18 +39,6 @@ def as_user(scratch: Path, script: str) -> Ended:
         check=False,
     )
     return Ended(done.returncode, done.stdout, done.stderr)
-
-
-def test_unions_of_other_tests_are_not_held(tmp_path: Path) -> None:
-    lower, merged, scratch = (tmp_path / name for name in ("lower", "merged", "scratch"))
-    for directory in (lower, merged, scratch):
-        directory.mkdir()
-    DIRECT.mount([lower], None, None, merged)
-    try:
-        assert as_user(scratch, "grep fuse.unionfs /proc/self/mountinfo || echo none").stdout == "none\n"
-        assert is_mounted(merged)
-    finally:
-        DIRECT.umount(merged)
 
 
 MOUNT = "unionfs mount -l lower -u upper merged"
@@ -153,3 +143,19 @@ def test_others_may_use_the_mount_only_if_the_user_said_so(tmp_path: Path, word:
         unionfs umount merged
     """
     assert as_user(tmp_path, script) == Ended(0, f"{word}\n" if word else "", "")
+
+
+@pytest.mark.parametrize("backend", [DIRECT, KERNEL], ids=lambda backend: backend.name)
+def test_unions_of_other_tests_are_not_held(tmp_path: Path, backend: Backend) -> None:
+    lowers, merged, scratch = [tmp_path / "lower0", tmp_path / "lower1"], tmp_path / "merged", tmp_path / "scratch"
+    for directory in (*lowers, merged, scratch):
+        directory.mkdir()
+    backend.mount(lowers, None, None, merged)
+    try:
+        show = ["grep", os.fspath(merged), "/proc/self/mountinfo"]
+        assert as_user(scratch, f"{' '.join(show)} || echo none").stdout == "none\n"
+        in_user_namespace = [sys.executable, "-m", "tests.rootless.user_namespace", *show]
+        assert run(in_user_namespace, status=1, cwd=ROOT).stdout == ""
+        assert is_mounted(merged)
+    finally:
+        backend.umount(merged)

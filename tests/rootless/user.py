@@ -40,8 +40,10 @@ def prepare(scratch: Path) -> None:
 
 
 def let_go_of_unions() -> None:
-    """Detach the copies of other tests' unions: as long as we run they would keep the daemons of these from ending."""
-    unions = [each.mountpoint for each in mounts_under(Path("/")) if each.fstype == "fuse.unionfs"]
+    """In a mount namespace of our own, detach the copies of other tests' unions: as long as we run they would keep the daemons
+    of these from ending, and the kernel from using their uppers again."""
+    types = ("fuse.unionfs", "overlay")
+    unions = [each.mountpoint for each in mounts_under(Path("/")) if each.fstype in types and each.mountpoint != Path("/")]
     # The outer ones take the inner ones along; and no path leads through a union, which may not answer.
     for union in unions:
         if not any(other in union.parents for other in unions):

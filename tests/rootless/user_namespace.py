@@ -11,6 +11,9 @@ import os
 import sys
 from pathlib import Path
 
+from tests.rootless.user import let_go_of_unions
+from unionfs.linux.namespaces import enter_private_mount_namespace
+
 _CLONE_NEWNS, _CLONE_NEWUSER, _CLONE_NEWPID = 0x20000, 0x10000000, 0x20000000
 _USERS = 65536
 
@@ -46,5 +49,7 @@ def _end_as(pid: int) -> None:
 
 
 if __name__ == "__main__":
+    enter_private_mount_namespace()
+    let_go_of_unions()  # while we may: in the user namespace they are locked
     enter()
     os.execvp(sys.argv[1], sys.argv[1:])  # noqa: S606 - no shell is wanted
