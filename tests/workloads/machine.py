@@ -16,9 +16,12 @@ PROGRAM_TIMEOUT = 240.0
 """Seconds one program may take."""
 
 # A process tree of its own: nothing that a program leaves in the background (git's gc, apt's helpers) survives it, and no
-# mount of it shows outside, so that only the union itself is there to unmount.
+# mount of it shows outside, so that only the union itself is there to unmount.  The old root goes: copies of other tests' mounts
+# below it would keep the daemons of these from ending as long as the program runs.
 _ENTER = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "sh", "-c")
-_IN_CHROOT = 'mount --bind /dev "$0/dev" && mount -t proc proc "$0/proc" && exec chroot "$0" "$@"'
+_IN_NEW_ROOT = (
+    'cd "$0" && mount --bind /dev dev && mount -t proc proc proc && pivot_root . mnt && cd / && umount --lazy /mnt && exec "$@"'
+)
 
 _ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -65,7 +68,7 @@ class Machine:
 
         Its exit status must be 0: otherwise the test fails with all that it wrote."""
         done = subprocess.run(
-            [*_ENTER, _IN_CHROOT, self.root, "env", "-C", directory, *command],
+            [*_ENTER, _IN_NEW_ROOT, self.root, "env", "-C", directory, *command],
             env=_ENVIRONMENT,
             stdin=subprocess.DEVNULL,
             capture_output=True,
