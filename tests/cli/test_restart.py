@@ -242,6 +242,8 @@ def test_restart_runs_the_code_that_is_installed_now(programs: Programs, layers:
         return done.stdout + done.stderr
 
     installed("mount", *layers.arguments)
+    # What answers has loaded all of the code.
+    installed("status", layers.merged)
     figures.write_text("this is no Python\n")
     refusal = installed("restart", layers.merged, expected=1)
     assert "the code that is installed now cannot go on with the mount: SyntaxError" in refusal
