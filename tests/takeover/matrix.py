@@ -31,9 +31,9 @@ class Declared(NamedTuple):
 
 DECLARED = (
     Declared(
-        ".*, rename over an emptied directory",
+        ".*, rename over an emptied directory|whiteouts beside, rmdir of a merged directory",
         r"answer \d+ is \('GETATTR', ''",
-        "what took the place of the emptied directory, which the rename then replaces, has its own inode number",
+        "the directory was on its way out, and what was left of it, without its lower part, has another inode number",
     ),
     Declared(
         ".*, writes from the page cache",
