@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from tests.takeover.more_operations import EVERYTHING
 from tests.takeover.trials import Death, Run, differences, run
+from tests.takeover.worker import Shortening
 
 _ROW_STRIDE = 13
 _STEP_STRIDE = 5
@@ -66,12 +67,12 @@ class Way(NamedTuple):
 
     Attributes:
         looks: whether the kernel knows everything before.
-        is_short: whether the journal is shortened all the time.
+        shortening: of the journal.
         is_double: whether the worker that takes over dies as well.
     """
 
     looks: bool = True
-    is_short: bool = False
+    shortening: Shortening = "seldom"
     is_double: bool = False
 
 
@@ -96,7 +97,7 @@ def run_operation(top: Path, options: str, name: str, way: Way, turn: int, choos
     where = f"{options}, {name}"
     undisturbed = [f"undisturbed: {problem}" for problem in (*reference.problems, *reference.log)]
     for death in choose(len(reference.steps), way, turn):
-        found = run(top / "death", settings, operation, death, looks=way.looks, is_short=way.is_short)
+        found = run(top / "death", settings, operation, death, looks=way.looks, shortening=way.shortening)
         problems = [f"{where}: {problem}" for problem in (*undisturbed, *differences(found, reference))]
         yield Cell(options, name, found, [problem for problem in problems if not _is_declared(where, problem)])
 
@@ -117,7 +118,7 @@ def run_all(top: Path, way: Way, only: str = "") -> Iterator[Cell]:
 
 def run_some(top: Path) -> Iterator[Cell]:
     """Some deaths of some rows, each row in another way than those around it."""
-    ways = itertools.cycle((Way(), Way(is_double=True), Way(is_short=True), Way(looks=False)))
+    ways = itertools.cycle((Way(), Way(is_double=True), Way(shortening="anew"), Way(shortening="by pieces"), Way(looks=False)))
     for turn, (options, name) in list(enumerate(_ROWS))[::_ROW_STRIDE]:
         yield from run_operation(top, options, name, next(ways), turn, some_deaths)
 
@@ -134,7 +135,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/takeover", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="some of the deaths in all these ways, as the test suite does")
     parser.add_argument("--twice", action="store_true", help="the worker that takes over dies as well")
-    parser.add_argument("--short", action="store_true", help="with a journal that is shortened all the time")
+    parser.add_argument("--short", choices=("anew", "by pieces"), default="seldom", help="the journal is shortened all the time")
     parser.add_argument("--unknown", action="store_true", help="the kernel knows only what the operation is about")
     parser.add_argument("--only", metavar="REGEX", default="", help="of the rows that match: OPTIONS, OPERATION")
     chosen = parser.parse_args()

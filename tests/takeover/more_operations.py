@@ -19,7 +19,8 @@ from unionfs.overlay import Options
 Step = Callable[[Kernel], object]
 
 _LONG = "n" * 255
-_MANY = 120
+_MANY = 280
+"""So many names of 240 bytes and more are too long for one segment of the journal."""
 
 
 def _kernel(client: Client) -> Kernel:

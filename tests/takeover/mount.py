@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tests.takeover.backing import Backings
 from tests.takeover.kernel import REPORT, Connection, Kernel
-from tests.takeover.worker import DEAD, Fate, Place, Worker
+from tests.takeover.worker import DEAD, Fate, Place, Shortening, Worker
 from unionfs.filesystem import ROOT_ID
 from unionfs.journal.storage import new_journal
 from unionfs.linux.fork import fork_sharing_files
@@ -38,7 +38,9 @@ class Mount:
         died: how many have.
     """
 
-    def __init__(self, stack: Stack, options: Options, is_short: bool = False, backings: Backings | None = None) -> None:
+    def __init__(
+        self, stack: Stack, options: Options, shortening: Shortening = "seldom", backings: Backings | None = None
+    ) -> None:
         self._before = open_descriptors()
         self._socket, device = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         device.setblocking(False)
@@ -51,7 +53,7 @@ class Mount:
         self.died = 0
         kept = open_descriptors()
         self._place = Place(
-            stack, options, device.fileno(), self._wake, self._journal, self._log, kept, self.fate, is_short, backings
+            stack, options, device.fileno(), self._wake, self._journal, self._log, kept, self.fate, shortening, backings
         )
         self.kernel = Kernel(Connection(self._send, self._receive, self._replace, self._is_unread), backings is not None)
         self._pid = self._start(is_first=True)

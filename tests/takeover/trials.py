@@ -22,7 +22,7 @@ from tests.overlay.client import Client
 from tests.takeover.backing import Backings
 from tests.takeover.kernel import Answer, Kernel, decode_readdirplus
 from tests.takeover.mount import Mount, Report
-from tests.takeover.worker import DIED, STEP
+from tests.takeover.worker import DIED, STEP, Shortening
 from unionfs.check.checked_stack import Directories
 from unionfs.check.checker import check
 from unionfs.filesystem import ROOT_ID, Attr
@@ -90,7 +90,7 @@ def run(
     death: Death | None = None,
     *,
     looks: bool = True,
-    is_short: bool = False,
+    shortening: Shortening = "seldom",
     passthrough: bool = False,
 ) -> Run:
     """Carry out ``operation`` on new layers under ``top``; ``looks``: the kernel knows everything before."""
@@ -100,7 +100,7 @@ def run(
     union.close()
     result = Run()
     backings = Backings() if passthrough else None
-    mount = Mount(stack, options, is_short, backings)
+    mount = Mount(stack, options, shortening, backings)
     try:
         _use(mount, operation, death, result, looks)
     except AssertionError as error:

@@ -16,7 +16,7 @@ import struct
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import pytest
 
@@ -39,6 +39,8 @@ from unionfs.overlay import Options, Stack, Union
 
 DEAD = b"dead"
 """What a worker that dies writes instead of a reply: too short for one."""
+
+Shortening = Literal["seldom", "anew", "by pieces"]
 
 STEP = "step: "
 DIED = "died before "
@@ -104,8 +106,8 @@ class Place:
     log: int
     kept: frozenset[int]
     fate: Fate
-    is_short: bool = False
-    """Whether the journal is shortened as often as it can be."""
+    shortening: Shortening = "seldom"
+    """How often, and by which of its two ways, the journal is shortened."""
     backings: Backings | None = None
     """With passthrough: where the ids are registered."""
 
@@ -157,10 +159,12 @@ class Worker:
                 patch.setattr(os, "writev", self._guarded_writev)
                 if self._place.backings is not None:
                     patch.setattr(fcntl, "ioctl", self._place.backings.ioctl(self._step))
-                if self._place.is_short:
+                if self._place.shortening != "seldom":
                     patch.setattr(storage, "_SEGMENT", mmap.PAGESIZE)
                     for limit in ("_SMALL", "_FOR_EACH_NODE", "_STEP"):
                         patch.setattr(journal, limit, 1)
+                if self._place.shortening == "by pieces":
+                    patch.setattr(journal, "_FEW", 0)
                 self._serve(is_first)
             status = 0
         except BaseException:  # the parent is to know, whatever it is
