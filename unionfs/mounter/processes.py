@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from pathlib import Path
+
+_LOOK_AGAIN = 0.1
+"""Seconds."""
 
 _ENDED_STATES = (b"Z", b"X")  # proc_pid_stat(5): zombie, dead
 
@@ -33,11 +37,18 @@ def wait_for_end(pid: int, started: int, timeout: float) -> bool:
     except ProcessLookupError:
         return True
     try:
-        # Checked after pidfd_open: from here on the descriptor cannot come to mean another process.
-        if not is_running(pid, started):
-            return True
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
-        return bool(poll.poll(timeout * 1000))
+        deadline = time.monotonic() + timeout
+        # Checked after pidfd_open: from here on the descriptor cannot come to mean another process.
+        while is_running(pid, started):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            # Looked at again and again: the descriptor does not tell of a process that is over but for a thread which the kernel
+            # cannot end, as one that waits for a FUSE daemon that does not answer.
+            if poll.poll(min(left, _LOOK_AGAIN) * 1000):
+                return True
+        return True
     finally:
         os.close(pidfd)
