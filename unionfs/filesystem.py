@@ -155,12 +155,17 @@ class Blocking(Exception):  # noqa: N818  not an error but a request to wait
 
     The same ``work`` object may be raised to several requests while it runs (two writers of one file that is being
     copied up): a transport runs it once, and every one of them goes on when it ends.  It tells by ``is``.
+
+    A work that may never end has a ``lane``, any object that is common to those that wait for the same: a transport runs only
+    some of one lane at a time, so that others are not left without a thread, and nobody has to wait for their end: neither a
+    caller that is killed, nor the session when the mount has gone.
     """
 
-    def __init__(self, work: Callable[[], Any], restart: bool = True) -> None:
+    def __init__(self, work: Callable[[], Any], restart: bool = True, lane: object | None = None) -> None:
         super().__init__(work, restart)
         self.work = work
         self.restart = restart
+        self.lane = lane
 
 
 class StaleAttributes(NamedTuple):

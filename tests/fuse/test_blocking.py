@@ -76,3 +76,76 @@ def test_bug_in_work_is_never_swallowed(restart: bool) -> None:
 
     with pytest.raises(ZeroDivisionError):
         trio.run(main)
+
+
+class Lane:
+    """What works wait for."""
+
+
+def test_works_of_a_lane_leave_threads_to_all_others() -> None:
+    gate = threading.Event()
+
+    async def main() -> object:
+        works, lane = BlockingWorks(), Lane()
+
+        async def wait() -> None:
+            await works.finish(Blocking(lambda: gate.wait(10), lane=lane))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(trio.to_thread.current_default_thread_limiter().total_tokens * 2):  # type: ignore[arg-type]
+                nursery.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked()
+            result = await works.finish(Blocking(lambda: "another", restart=False))
+            other = await works.finish(Blocking(lambda: "other lane", restart=False, lane=Lane()))
+            gate.set()
+        return result, other
+
+    assert trio.run(main) == ("another", "other lane")
+
+
+def test_who_waits_for_a_work_of_a_lane_may_leave_and_the_others_get_its_result() -> None:
+    gate = threading.Event()
+
+    async def main() -> list[object]:
+        works, results = BlockingWorks(), list[object]()
+        blocking = Blocking(lambda: gate.wait(10), restart=False, lane=Lane())
+
+        async def wait() -> None:
+            results.append(await works.finish(blocking))
+
+        async with trio.open_nursery() as nursery:
+            with trio.CancelScope() as first:
+                nursery.start_soon(wait)
+                await trio.testing.wait_all_tasks_blocked()
+                first.cancel()
+                await works.finish(blocking)
+            assert first.cancelled_caught
+            gate.set()
+        return results
+
+    assert trio.run(main) == [True]
+
+
+def test_run_ends_though_a_work_of_a_lane_does_not() -> None:
+    gate = threading.Event()
+
+    async def main() -> None:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await BlockingWorks().finish(Blocking(lambda: gate.wait(10), lane=Lane()))
+
+    trio.run(main)
+    gate.set()
+
+
+def test_call_runs_what_a_method_asks_for_and_calls_it_again() -> None:
+    done: list[int] = []
+
+    def method(number: int) -> str:
+        if not done:
+            raise Blocking(lambda: done.append(number))
+        if len(done) < 2:
+            raise Blocking(lambda: f"result {done}", restart=False)
+        raise AssertionError
+
+    assert trio.run(BlockingWorks().call, method, 5) == "result [5]"

@@ -131,6 +131,10 @@ class DirectConnection:
         if cells is not None:
             end(cells, time.perf_counter_ns() - began)
 
+    def heed_interrupts(self, interrupt: Callable[[memoryview, RequestHeader], None]) -> None:
+        """From now on ``interrupt`` gets the body of each INTERRUPT, and its header."""
+        self._handlers.unanswered[Opcode.INTERRUPT] = interrupt
+
     def hand_over(self, wait: Callable[[WaitingRequest], object]) -> None:
         """From now on ``wait`` gets the requests that must wait, and first those that do already."""
         self._wait = wait

@@ -233,7 +233,8 @@ class DirectHandlers:
         self._filesystem.forget(node, nlookup)
 
     def _interrupt(self, _body: memoryview, _header: RequestHeader) -> None:
-        """Ignored: a request runs to its end, as one on a disk does.  Most have been answered before the kernel can ask."""
+        """Ignored: a request runs to its end, as one on a disk does (but see `unionfs.fuse.lane_waits`).  Most have been answered
+        before the kernel can ask."""
 
     def _destroy(self, _header: RequestHeader, _body: memoryview) -> None:
         """Nothing is left to do: the kernel ends the connection next."""

@@ -17,6 +17,7 @@ from unionfs.fuse import wire
 from unionfs.fuse.blocking import BlockingWorks
 from unionfs.fuse.device import ENDED, NOTHING_YET, receive
 from unionfs.fuse.direct_connection import DirectConnection, WaitingRequest
+from unionfs.fuse.lane_waits import LaneWaits
 from unionfs.fuse.protocol import Opcode
 from unionfs.fuse.request_times import Times, end
 from unionfs.fuse.spin import Spin
@@ -58,6 +59,7 @@ class DirectSession:
         self._cpu_latency = _cpu_latency() if self._spin.window else None
         self._turn_ends = 0
         self._works = BlockingWorks()
+        self._lane_waits = LaneWaits()
         self._began = 0
         self._put_off: list[tuple[RequestHeader, bytes, int]] = []
         self._reading = trio.CancelScope()
@@ -84,9 +86,12 @@ class DirectSession:
         task_status.started()
         try:
             async with trio.open_nursery() as nursery:
+                self._connection.heed_interrupts(self._lane_waits.interrupt)
                 self._connection.hand_over(lambda request: nursery.start_soon(self._answer_later, request))
                 with self._reading:
                     await self._serve()
+                # What they wait for may never come.  After `stop` the kernel sends their requests again.
+                self._lane_waits.leave()
         finally:
             self._connection.flush()
             if self._cpu_latency is not None:
@@ -193,8 +198,9 @@ class DirectSession:
     async def _answer_after_work(self, request: WaitingRequest) -> None:
         blocking: Blocking | None = request.blocking
         while blocking is not None:
+            work = self._works.finish(blocking)
             try:
-                result = await self._works.finish(blocking)
+                result = await (work if blocking.lane is None else self._lane_waits.finish(request.header, work))
             except Exception as error:
                 self._connection.refuse(request, error)
                 return

@@ -52,6 +52,7 @@ REQUEST_HEADER = Layout("=IIQQIIIHxx")
 INIT_IN = Layout("=IIIII")  # major, minor, max_readahead, flags, flags2; the last since 7.36 only
 INIT_IN_BASE = Layout("=IIII")
 FORGET_IN = Layout("=Q")
+INTERRUPT_IN = Layout("=Q")  # unique of the request whose caller got a signal
 BATCH_FORGET_IN = Layout("=I4x")  # count, then as many of FORGET_ONE
 FORGET_ONE = Layout("=QQ")  # node, nlookup
 # valid, fh, size, lock_owner, atime, mtime, ctime (signed: before 1970), their nanoseconds, mode, uid, gid

@@ -13,6 +13,7 @@ from typing import Any
 import trio
 
 from unionfs.fuse import mounting
+from unionfs.fuse.blocking import BlockingWorks
 from unionfs.fuse.direct_connection import DirectConnection
 from unionfs.fuse.direct_session import DirectSession
 from unionfs.fuse.session import Session, SessionError, SessionSettings
@@ -153,7 +154,7 @@ class _Tasks:
         }
 
     async def _explain(self, request: dict[str, Any]) -> object:
-        return self._union.explain(os.fsencode(str(request.get("path", ""))))
+        return await BlockingWorks().call(self._union.explain, os.fsencode(str(request.get("path", ""))))
 
 
 def _unmount(mountpoint: Path) -> None:
