@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.overlay.client import Client, build, stack
+from unionfs.filesystem import ROOT_ID
 from unionfs.overlay import Options, Stack, Union
 
 
@@ -85,4 +86,15 @@ def test_redirects_are_followed_but_not_written_with_redirect_dir_off(tmp_path: 
     client.union.close()
     client = Client(Union(layers, Options(redirect_dir="nofollow")))
     assert client.names("moved") == []
+    client.union.close()
+
+
+def test_listing_without_lookups_tells_the_number_of_the_lower_part_of_a_renamed_directory(tmp_path: Path) -> None:
+    layers = stack(tmp_path, {"dir/f": b"f"})
+    client = Client(Union(layers))
+    number = client.attr("dir").ino
+    client.rename("dir", "moved")
+    client = _reopened(client, layers)
+    listed = {row.name: row.ino for row in client.call(lambda: list(client.union.readdir(ROOT_ID, 0)))}
+    assert listed[b"moved"] == client.attr("moved").ino == number
     client.union.close()

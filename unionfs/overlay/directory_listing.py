@@ -117,8 +117,8 @@ class DirectoryListing:
             assert below is not None
             place = directory.lowers[lower_places(below)[0]]
             return place.layer.is_snapshot and (place.impure or lower_kind(below) == kinds.DIR)
-        # A merged directory has the number of its lower part, unless the upper one is opaque.
-        return (below is not None and lower_kind(below) == kinds.DIR) if kind_in(above) == kinds.DIR else directory.impure
+        # A merged directory has the number of its lower part, unless the upper one is opaque; with a redirect that is elsewhere.
+        return directory.impure or (below is not None and lower_kind(below) == kinds.DIR and kind_in(above) == kinds.DIR)
 
     def _looked_up_ino(self, directory: Directory, name: bytes) -> int:
         inode = self._tree.must_find(directory, name)
