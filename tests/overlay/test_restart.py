@@ -38,7 +38,8 @@ def test_failed_copy_up_is_told_once_and_tried_again(open_union: Open, tmp_path:
         client.union.open(node, os.O_WRONLY, ROOT)
     copying = blocking.value.work
     copying.error = OSError(errno.ENOSPC, "No space left on device")  # type: ignore[attr-defined]
-    os.close(copying._source_fd)  # type: ignore[attr-defined]
+    with copying._source:  # type: ignore[attr-defined]
+        pass
     copying.done = True  # type: ignore[attr-defined]
     with pytest.raises(OSError, match="No space left"):
         client.union.open(node, os.O_WRONLY, ROOT)

@@ -86,6 +86,18 @@ def attr_of(tree: Tree, inode: Inode, st: os.stat_result) -> Attr:
     )
 
 
+def _getxattr(target: int | bytes, follow: bool, name: bytes) -> bytes:
+    return os.getxattr(target, name, follow_symlinks=follow)
+
+
+def _listxattr(target: int | bytes, follow: bool) -> list[str]:
+    return os.listxattr(target, follow_symlinks=follow)
+
+
+def _birth_time(target: int | bytes, follow: bool) -> int | None:
+    return birth_time(b"/proc/self/fd/%d" % target if isinstance(target, int) else target, follow_symlinks=follow)
+
+
 class Attributes:
     """Changes attributes of one union's objects."""
 
@@ -122,8 +134,7 @@ class Attributes:
 
     def birth_time(self, inode: Inode) -> int | None:
         """See `unionfs.filesystem.Filesystem.birth_time`."""
-        # The path of what has no name is a link in /proc that stands for the object itself.
-        return birth_time(self._tree.path(inode), follow_symlinks=inode.orphan_fd >= 0)
+        return self._tree.ask(inode, _birth_time)
 
     def _chown(self, inode: Inode, changes: Changes) -> None:
         uid = changes.uid if changes.valid & SET_UID else -1
@@ -148,8 +159,7 @@ class Attributes:
         stored = self._stored_name(inode, name)
         if stored is None:
             raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
-        target, follow = self._tree.target(inode)
-        value = os.getxattr(target, stored, follow_symlinks=follow)
+        value = self._tree.ask(inode, _getxattr, stored)
         ids = self._tree.ids
         if ids is None or not name.startswith(ACL_PREFIX):
             return value
@@ -172,8 +182,7 @@ class Attributes:
     def listxattr(self, inode: Inode, privileged: bool) -> list[bytes]:
         """The names; ``trusted.`` ones only for the privileged, as the kernel's own filesystems do."""
         self._check_has_xattrs()
-        target, follow = self._tree.target(inode)
-        names = os.listxattr(target, follow_symlinks=follow)
+        names = self._tree.ask(inode, _listxattr)
         shown = self._tree.xattrs.shown_names(map(os.fsencode, names))
         if self._tree.has_overrides:
             shown = ownership.shown_xattrs(self._tree, inode, shown)
@@ -183,8 +192,7 @@ class Attributes:
         """Remove one; an object that has it not is not copied up for it."""
         stored = self._writable_name(inode, name)
         if not inode.is_upper:
-            target, follow = self._tree.target(inode)
-            os.getxattr(target, stored, follow_symlinks=follow)
+            self._tree.ask(inode, _getxattr, stored)
             inode = self._copy_up.copy_up_metadata(inode)
             stored = self._writable_name(inode, name)
         target, follow = self._tree.target(inode)

@@ -12,7 +12,7 @@ from unionfs.overlay import kinds, ownership
 from unionfs.overlay.copy_up import CopyUp
 from unionfs.overlay.data_place import DataPlace
 from unionfs.overlay.inode import Directory, Inode
-from unionfs.overlay.real_file import find_data, open_own, read_fd, write_fd
+from unionfs.overlay.real_file import find_data, open_own, read_fd, remote_file, write_fd
 from unionfs.overlay.tree import Tree
 
 
@@ -59,6 +59,10 @@ class Contents:
 
     def read(self, inode: Inode, offset: int, size: int) -> memoryview:
         """Read what is in memory at once; otherwise raise `Blocking`, so that nobody else waits for the disk."""
+        if inode.fd < 0:
+            remote = remote_file(self._tree, inode)
+            if remote is not None:
+                return memoryview(remote.read(lambda fd: _pread(fd, size, offset)))
         fd = read_fd(self._tree, inode)
         if len(self._buffer) < size:
             self._buffer = memoryview(bytearray(size))
@@ -126,11 +130,17 @@ class Contents:
         target = self._copy_up.copy_up(target)
         # In this order: the copy-up may have been that of the source too.
         target_fd = write_fd(self._tree, target)
+        if source.fd < 0 and remote_file(self._tree, source) is not None:
+            raise OSError(errno.EXDEV, "read and write: nobody shares blocks with a remote layer")
         source_fd = read_fd(self._tree, source)
         raise Blocking(_CopyRange(self.copying_ranges, source_fd, source_offset, target_fd, target_offset, length), restart=False)
 
     def lseek(self, inode: Inode, offset: int, whence: int) -> int:
         """SEEK_DATA and SEEK_HOLE."""
+        if inode.fd < 0:
+            remote = remote_file(self._tree, inode)
+            if remote is not None:
+                return remote.read(lambda fd: os.lseek(fd, offset, whence))
         return os.lseek(read_fd(self._tree, inode), offset, whence)
 
     def fsync(self, inode: Inode, datasync: bool) -> None:
@@ -170,15 +180,20 @@ class _Read:
         self._size = size
 
     def __call__(self) -> bytes:
-        parts = []
         try:
-            while self._size > 0 and (part := os.pread(self._fd, self._size, self._offset)):
-                parts.append(part)
-                self._offset += len(part)
-                self._size -= len(part)
+            return _pread(self._fd, self._size, self._offset)
         finally:
             os.close(self._fd)
-        return b"".join(parts)
+
+
+def _pread(fd: int, size: int, offset: int) -> bytes:
+    """pread(2) up to the end of the file, in another thread."""
+    parts = []
+    while size > 0 and (part := os.pread(fd, size, offset)):
+        parts.append(part)
+        offset += len(part)
+        size -= len(part)
+    return b"".join(parts)
 
 
 class _CopyRange:

@@ -7,19 +7,22 @@ unprivileged process would drop set-id bits and capabilities; owner before mode 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+from collections.abc import Iterator
 from enum import Enum
 
 from unionfs.filesystem import Blocking
 from unionfs.linux.times import NOW, set_times
 from unionfs.overlay import kinds
-from unionfs.overlay.copy_target import Target, install, set_origin
+from unionfs.overlay.copy_target import Target, install, origin_of, set_origin
 from unionfs.overlay.data_copy import DataCopy, InPlaceCopy, Reflinks, Settling, StagedWork
 from unionfs.overlay.inode import Directory, Inode
-from unionfs.overlay.metadata_copy import copy_metadata
+from unionfs.overlay.layer import readlink_in
+from unionfs.overlay.metadata_copy import ask_for_metadata, copy_metadata
 from unionfs.overlay.options import Fsync
-from unionfs.overlay.real_file import open_for_writing, open_lower_file
+from unionfs.overlay.real_file import open_for_writing, open_lower_file, remote_file
 from unionfs.overlay.tree import Tree
 from unionfs.overlay.work_dir import StagedFile
 
@@ -58,11 +61,12 @@ class CopyStaging:
         if directory.copying is not None:
             return _finished(directory.copying, directory)
         st = tree.stat(directory)
+        _ask_beforehand(tree, directory, st)
         staged = tree.work.make_directory()
         try:
-            tree.xattrs.set_origin(staged.fd, tree.origins.of(tree.dir_fd(directory.lowers[0]), b"", st.st_dev), follow=True)
+            tree.xattrs.set_origin(staged.fd, origin_of(tree, directory, st), follow=True)
             copy_metadata(tree, directory, staged, st)
-        except OSError:
+        except (OSError, Blocking):
             staged.drop()
             raise
         if self._is_strict:
@@ -87,6 +91,7 @@ class CopyStaging:
         return staged, extent
 
     def _complete(self, inode: Inode, target: Target | None, st: os.stat_result, extent: Extent) -> StagedFile:
+        _ask_beforehand(self._tree, inode, st)
         staged = self._with_data(inode, st.st_size if extent is Extent.ALL else 0)
         try:
             if extent is Extent.METADATA:
@@ -102,7 +107,7 @@ class CopyStaging:
             if extent is Extent.EMPTY:
                 set_times(staged.fd, st.st_atime_ns, NOW)
             return staged
-        except OSError:
+        except (OSError, Blocking):
             staged.drop()
             raise
 
@@ -113,12 +118,9 @@ class CopyStaging:
             staged = self._tree.work.make_file()
             if size == 0:
                 return staged
-            try:
-                source_fd = self._source(inode, staged)
-            except OSError:
-                staged.drop()
-                raise
-            copying = inode.copying = DataCopy(source_fd, staged, size, self._sync and not self._is_strict, self._reflinks)
+            source, lane = self._source(inode, staged)
+            copying = inode.copying = DataCopy(source, staged, size, self._sync and not self._is_strict, self._reflinks)
+            copying.lane = lane
         return self._copied(copying, inode, size)
 
     def data_in_place(self, inode: Inode, size: int) -> int:
@@ -133,12 +135,9 @@ class CopyStaging:
             if size == 0:
                 return fd
             target = tree.work.stage(fd, None)
-            try:
-                source_fd = self._source(inode, target)
-            except OSError:
-                target.drop()
-                raise
-            copying = inode.copying = InPlaceCopy(source_fd, target, size, self._sync, self._reflinks)
+            source, lane = self._source(inode, target)
+            copying = inode.copying = InPlaceCopy(source, target, size, self._sync, self._reflinks)
+            copying.lane = lane
         staged = self._copied(copying, inode, size)
         try:
             staged.account(already=staged.made.st_blocks)
@@ -147,19 +146,31 @@ class CopyStaging:
             raise
         return staged.fd
 
-    def _source(self, inode: Inode, staged: StagedFile) -> int:
-        """A descriptor of the lower file, whose data ``staged`` has room for."""
-        source_fd = open_lower_file(self._tree, inode)
+    def _source(self, inode: Inode, staged: StagedFile) -> tuple[contextlib.AbstractContextManager[int], object | None]:
+        """The lower file, whose data ``staged`` has room for, and the lane of who copies it; after an error ``staged`` is
+        dropped."""
+        tree = self._tree
+        try:
+            remote = remote_file(tree, inode)
+            if remote is not None:
+                blocks = inode.data.blocks if inode.data is not None else tree.stat(inode).st_blocks
+                staged.reserve(blocks * 512)
+                return remote.opened(), remote.layer
+            source_fd = open_lower_file(tree, inode)
+        except (OSError, Blocking):
+            staged.drop()
+            raise
         try:
             staged.reserve(os.fstat(source_fd).st_blocks * 512)
         except OSError:
             os.close(source_fd)
+            staged.drop()
             raise
-        return source_fd
+        return _closing(source_fd), None
 
     def _copied(self, copying: StagedWork, inode: Inode, size: int) -> StagedFile:
         """What has the ``size`` bytes of data of ``inode`` once ``copying`` is done."""
-        if not self._sync and size <= _QUICK:
+        if not self._sync and size <= _QUICK and copying.lane is None:
             # Nothing to wait for but memory: another thread would cost more than the copying.
             copying()
         staged = _finished(copying, inode)
@@ -167,10 +178,26 @@ class CopyStaging:
         return staged
 
 
+def _ask_beforehand(tree: Tree, inode: Inode, st: os.stat_result) -> None:
+    """Ask a remote layer for all that the copy will be made of: what is made when `Blocking` comes is made in vain."""
+    real = inode.top if isinstance(inode, Directory) else inode.place
+    if real.layer.remote is not None:
+        origin_of(tree, inode, st)
+        ask_for_metadata(tree, inode, st)
+
+
+@contextlib.contextmanager
+def _closing(fd: int) -> Iterator[int]:
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
 def _finished(work: StagedWork, inode: Inode) -> StagedFile:
     """What ``work``, the part of the copy-up of ``inode`` that is under way, has staged; raises `Blocking` until it has."""
     if not work.done:
-        raise Blocking(work)
+        raise Blocking(work, lane=work.lane)
     inode.copying = None
     if work.error is not None:
         work.abandon()
@@ -184,9 +211,11 @@ def copy_special(tree: Tree, inode: Inode, target: Target | None, st: os.stat_re
     Returns the attributes of the copy; without a ``target`` that is the orphan of ``inode`` from now on.
     """
     work = tree.work
+    _ask_beforehand(tree, inode, st)
+    linked = inode.place.ask(tree.pool, readlink_in, inode.place_name) if inode.kind == kinds.LNK else b""
     with work.staged(work.new_name()) as staged:
-        if inode.kind == kinds.LNK:
-            os.symlink(os.readlink(inode.place_name, dir_fd=tree.dir_fd(inode.place)), staged, dir_fd=work.fd)
+        if linked:
+            os.symlink(linked, staged, dir_fd=work.fd)
         else:
             os.mknod(staged, stat.S_IFMT(st.st_mode) | 0o600, st.st_rdev, dir_fd=work.fd)
         path = b"/proc/self/fd/%d/%s" % (work.fd, staged)

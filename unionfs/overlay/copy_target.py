@@ -36,12 +36,17 @@ def set_origin(tree: Tree, inode: Inode, target: Target, copy: bytes | int, st: 
         tree.mark_impure(target.parent)
     elif tree.index is not None:
         tree.index.prepare(copy, st.st_nlink)
-    value = tree.origins.of(tree.dir_fd(inode.place), inode.place_name, st.st_dev)
     follow = isinstance(copy, int)
-    inode.has_origin = tree.xattrs.set_origin(copy, value, follow)
+    inode.has_origin = tree.xattrs.set_origin(copy, origin_of(tree, inode, st), follow)
     first = snapshot_origins.first_origin(tree, inode.place, inode.place_name) if inode.has_origin else None
     if first is not None:
         tree.xattrs.set_first_origin(copy, first.value, follow)
+
+
+def origin_of(tree: Tree, inode: Inode, st: os.stat_result) -> bytes:
+    """The value of ``origin`` that means the lower object of ``inode``, which has the attributes ``st``."""
+    real, name = (inode.lowers[0], b"") if isinstance(inode, Directory) else (inode.place, inode.place_name)
+    return real.ask(tree.pool, tree.origins.of, name, st.st_dev)
 
 
 def install(tree: Tree, upper: RealDir, put: Callable[[int], None]) -> None:

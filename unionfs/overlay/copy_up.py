@@ -85,7 +85,7 @@ class CopyUp:
         if inode.is_upper:
             if inode.copying is not None and not inode.copying.done:
                 # The copying puts the file's times back at its end, and would undo a change of them.
-                raise Blocking(inode.copying)
+                raise Blocking(inode.copying, lane=inode.copying.lane)
             if inode.is_indexed:
                 assert self._tree.index is not None
                 self._tree.index.settle(inode.links)

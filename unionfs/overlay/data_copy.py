@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from contextlib import AbstractContextManager
 
 from unionfs.linux.clone import clone_range
 from unionfs.overlay.work_dir import StagedFile
@@ -34,7 +35,7 @@ class StagedWork:
     Nobody but it touches that until ``done``; then ``error`` tells how it went.
     """
 
-    __slots__ = ("_abandoned", "_ending", "done", "error", "staged")
+    __slots__ = ("_abandoned", "_ending", "done", "error", "lane", "staged")
 
     def __init__(self, staged: StagedFile) -> None:
         self._abandoned = False
@@ -42,6 +43,8 @@ class StagedWork:
         self.staged = staged
         self.done = False
         self.error: OSError | None = None
+        self.lane: object | None = None
+        """Of the `Blocking`."""
 
     def __call__(self) -> None:
         """Do it.  Raises nothing; sets ``error`` and ``done``."""
@@ -98,38 +101,39 @@ class Reflinks:
 
 
 class DataCopy(StagedWork):
-    """Copies all data from ``source_fd``, which it owns, to the empty file ``staged``, and makes it durable with ``sync``."""
+    """Copies all data from ``source``, which gives the descriptor of an open file, to the empty file ``staged``, and makes it
+    durable with ``sync``."""
 
-    __slots__ = ("_reflinks", "_size", "_source_fd", "_sync")
+    __slots__ = ("_reflinks", "_size", "_source", "_sync")
 
-    def __init__(self, source_fd: int, staged: StagedFile, size: int, sync: bool, reflinks: Reflinks) -> None:
+    def __init__(
+        self, source: AbstractContextManager[int], staged: StagedFile, size: int, sync: bool, reflinks: Reflinks
+    ) -> None:
         super().__init__(staged)
-        self._source_fd = source_fd
+        self._source = source
         self._size = size
         self._sync = sync
         self._reflinks = reflinks
 
     def _work(self) -> None:
-        try:
-            self._copy()
+        with self._source as source_fd:
+            self._copy(source_fd)
             if self._sync:
                 # As OverlayFS does: after the rename a power cut must not leave a file without its data.
                 os.fsync(self.staged.fd)
-        finally:
-            os.close(self._source_fd)
 
-    def _copy(self) -> None:
-        copy_data(self._source_fd, self.staged.fd, self._size, self._reflinks)
+    def _copy(self, source_fd: int) -> None:
+        copy_data(source_fd, self.staged.fd, self._size, self._reflinks)
 
 
 class InPlaceCopy(DataCopy):
     """The same into a file that is in the upper layer already and must look as before: a metadata-only copy."""
 
-    def _copy(self) -> None:
+    def _copy(self, source_fd: int) -> None:
         fd = self.staged.fd
         before = self.staged.made
         capability = _capability(fd)
-        super()._copy()
+        super()._copy(source_fd)
         if capability is not None:
             # Every write takes it away.
             os.setxattr(fd, _CAPABILITY, capability)

@@ -11,7 +11,7 @@ import os
 from unionfs.overlay import kinds
 from unionfs.overlay.data_place import DataPlace
 from unionfs.overlay.fd_pool import FdPool
-from unionfs.overlay.layer import Layer, RealDir
+from unionfs.overlay.layer import Layer, RealDir, stat_in
 from unionfs.overlay.listing import kind_of
 
 
@@ -44,7 +44,7 @@ class DataLayers:
     def _find_in(self, layer: Layer, path: bytes) -> DataPlace:
         above, _, name = path.rpartition(b"/")
         directory = self._directory(layer, above)
-        st = os.stat(name, dir_fd=directory.open(self._pool), follow_symlinks=False)
+        st = directory.ask(self._pool, stat_in, name)
         if kind_of(st) != kinds.REG:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         return DataPlace(directory, name, st.st_blocks)
@@ -55,7 +55,7 @@ class DataLayers:
             return known
         real = layer.root
         for name in path.split(b"/")[1:]:
-            kind = kind_of(os.stat(name, dir_fd=real.open(self._pool), follow_symlinks=False))
+            kind = kind_of(real.ask(self._pool, stat_in, name))
             if kind != kinds.DIR:
                 number = errno.ELOOP if kind == kinds.LNK else errno.ENOTDIR
                 raise OSError(number, os.strerror(number))

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
 
 from unionfs.filesystem import DirRow, Entry
 from unionfs.overlay import kinds
 from unionfs.overlay.attributes import attr_of, new_tuple
 from unionfs.overlay.inode import Directory
+from unionfs.overlay.layer import stat_in
 from unionfs.overlay.listing import LowerName, RealName, ino_in, kind_in, lower_ino, lower_kind, lower_places
 from unionfs.overlay.listing_order import ListingOrder
+from unionfs.overlay.remote_layer import Place, RemoteLayer
 from unionfs.overlay.tree import Tree
 
+_AHEAD = 128
+"""Names: about as many as a reply has room for."""
 _AFTER_DOT = 1
 _AFTER_DOTDOT = 2
 
@@ -38,7 +43,10 @@ class DirectoryListing:
         yield from self._dots(directory, offset)
         tree, touched = self._tree, self._tree.nodes.touched
         order = self._order(directory, offset)
-        for after, name in order.after(order.start() if offset <= _AFTER_DOTDOT else offset):
+        start = order.start() if offset <= _AFTER_DOTDOT else offset
+        if any(real.layer.remote is not None for real in directory.lowers):
+            self._ask_ahead(directory, (name for _, name in islice(order.after(start), _AHEAD)))
+        for after, name in order.after(start):
             try:
                 found = tree.find(directory, name)
                 if found is None:
@@ -55,6 +63,19 @@ class DirectoryListing:
             touched[inode] = None
             entry = new_tuple(Entry, (inode.node, attr))
             yield new_tuple(DirRow, (name, attr.ino, attr.mode >> 12, after, entry))
+
+    @staticmethod
+    def _ask_ahead(directory: Directory, names: Iterator[bytes]) -> None:
+        """Ask for the attributes of ``names`` together, as far as remote layers have them; one by one they take as many waits."""
+        asked: dict[RemoteLayer, list[tuple[Place, Callable[..., object], tuple[bytes]]]] = {}
+        for name in names:
+            below = (directory.lower_names or {}).get(name)
+            if below is not None and name not in (directory.upper_names or {}):
+                place = directory.lowers[lower_places(below)[0]]
+                if place.layer.remote is not None:
+                    asked.setdefault(place.layer.remote, []).append((place.names(), stat_in, (name,)))
+        for remote, questions in asked.items():
+            remote.ask_all(questions)
 
     def _row(self, directory: Directory, name: bytes, after: int) -> DirRow | None:
         """The row of ``name`` without an entry; None if there is none."""

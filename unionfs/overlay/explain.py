@@ -10,7 +10,7 @@ from typing import Any
 from unionfs.overlay import kinds
 from unionfs.overlay.data_place import SoughtData
 from unionfs.overlay.inode import Directory, Inode
-from unionfs.overlay.layer import Layer, RealDir
+from unionfs.overlay.layer import Layer, RealDir, stat_in
 from unionfs.overlay.listing import DOT_WHITEOUT, kind_of
 from unionfs.overlay.real_file import find_data
 from unionfs.overlay.tree import Tree
@@ -125,9 +125,9 @@ class Explain:
         return places
 
     def _kind(self, real: RealDir, name: bytes) -> int | None:
-        fd = self._tree.dir_fd(real)
+        pool = self._tree.pool
         try:
-            st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            st = real.ask(pool, stat_in, name)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENAMETOOLONG):
                 return None
@@ -136,4 +136,4 @@ class Explain:
             return kinds.WHT
         kind = kind_of(st)
         is_marked = kind == kinds.REG and st.st_size == 0 and real.has_xattr_whiteouts
-        return kinds.WHT if is_marked and self._tree.xattrs.is_whiteout(fd, name) else kind
+        return kinds.WHT if is_marked and real.ask(pool, self._tree.xattrs.is_whiteout, name) else kind

@@ -263,12 +263,15 @@ def has_index(work: Path) -> bool:
 
 def _verify_handles(lowers: list[Layer], origins: Origins) -> None:
     for layer in {layer.device: layer for layer in lowers}.values():
+        if layer.has_handles:
+            continue  # a snapshot of a union in use must not wait for it
         value = origins.of(layer.root.fd, b"", layer.device)
         if value == UNKNOWN:
             raise OSError(errno.EOPNOTSUPP, "its filesystem has no file handles, which index=on needs", str(layer.path))
         if origins.find(value) is None:
             problem = "may not be opened by its file handle (CAP_DAC_READ_SEARCH), which index=on needs"
             raise OSError(errno.EPERM, problem, str(layer.path))
+        layer.has_handles = True
 
 
 def _verify_lower(upper: Layer, lower: Layer, origins: Origins, xattrs: PrivateXattrs, read_only: bool) -> None:

@@ -19,7 +19,7 @@ def target_in(index: Index, tree: Tree, inode: Inode, lower: os.stat_result) -> 
     Raises:
         OSError: EOPNOTSUPP: the file has no handle.
     """
-    return Target(index.place, index.entry_of(tree.dir_fd(inode.place), inode.place_name, lower.st_dev), None)
+    return Target(index.place, inode.place.ask(tree.pool, index.entry_of, inode.place_name, lower.st_dev), None)
 
 
 def enter(tree: Tree, inode: Inode, entry: bytes, copied: os.stat_result) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from unionfs.filesystem import ExtendedFlags
 from unionfs.linux import inode_flags
@@ -15,10 +16,21 @@ from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.real_file import read_fd
 from unionfs.overlay.tree import Tree
 
+T = TypeVar("T")
+
 # OverlayFS keeps these two off the upper object, in the attribute ``protattr``, and has its own inode refuse changes.  The inode
 # of a FUSE mount knows of no flags: its page cache would take writes that the real file then refuses.
 _PROTECTING_FLAGS = inode_flags.FS_IMMUTABLE_FL | inode_flags.FS_APPEND_FL
 _PROTECTING_XFLAGS = inode_flags.FS_XFLAG_IMMUTABLE | inode_flags.FS_XFLAG_APPEND
+
+
+def _opened_by_path(path: int | bytes, _follow: bool, get: Callable[[int], T]) -> T:
+    assert isinstance(path, bytes)
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        return get(fd)
+    finally:
+        os.close(fd)
 
 
 class InodeFlags:
@@ -30,8 +42,7 @@ class InodeFlags:
 
     def get(self, inode: Inode) -> int:
         """``FS_*_FL`` bits."""
-        with self._opened(inode) as fd:
-            return inode_flags.get_flags(fd)
+        return self._get(inode, inode_flags.get_flags)
 
     def set(self, inode: Inode, flags: int) -> None:
         """Replace them, after a copy-up if need be."""
@@ -40,8 +51,15 @@ class InodeFlags:
 
     def get_extended(self, inode: Inode) -> ExtendedFlags:
         """What FS_IOC_FSGETXATTR tells."""
+        return ExtendedFlags(*self._get(inode, inode_flags.get_fsxattr))
+
+    def _get(self, inode: Inode, get: Callable[[int], T]) -> T:
+        real = inode.top if isinstance(inode, Directory) else inode.place
+        if real.layer.remote is not None and inode.kind in (kinds.DIR, kinds.REG):
+            found: T = self._tree.ask(inode, _opened_by_path, get)
+            return found
         with self._opened(inode) as fd:
-            return ExtendedFlags(*inode_flags.get_fsxattr(fd))
+            return get(fd)
 
     def set_extended(self, inode: Inode, flags: ExtendedFlags) -> None:
         """FS_IOC_FSSETXATTR, after a copy-up if need be."""

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from unionfs.linux.mount import clone_private
+from unionfs.linux.statfs import is_remote
 from unionfs.overlay.fd_pool import FdPool, close
+from unionfs.overlay.remote_layer import RemoteLayer
 from unionfs.overlay.stat_override import StatOverride
+
+T = TypeVar("T")
 
 _log = logging.getLogger("unionfs.overlay")
 
@@ -44,12 +51,15 @@ class Layer:
         "_mount_fd",
         "device",
         "generation",
+        "has_handles",
         "is_idmapped",
+        "is_remote",
         "is_snapshot",
         "is_upper",
         "label",
         "override",
         "path",
+        "remote",
         "root",
     )
 
@@ -68,6 +78,12 @@ class Layer:
         """For `unionfs.filesystem.Opened`: a number that its files do not share with those that they are copied up to."""
         self.is_snapshot = False
         """Whether it was the upper: what was copied up to it goes on showing the inode numbers of its origins."""
+        self.has_handles = False
+        """Whether its objects were found to have file handles that can be opened."""
+        self.is_remote = False
+        """Whether its filesystem may wait for somebody else."""
+        self.remote: RemoteLayer | None = None
+        """What such a layer is asked through (see `ask_elsewhere`); None: it is asked here and now."""
         self._mount_fd = mount_fd
         # By inode number: mtime and ctime after the last change that users do not see, and the ctime that they do.
         self._hidden: dict[int, tuple[int, int, int]] = {}
@@ -99,8 +115,15 @@ class Layer:
         self._mount_fd, opened._mount_fd = opened._mount_fd, -1
         self.is_upper, self.is_snapshot = False, True
 
+    def forget(self) -> None:
+        """Somebody changed it: what a remote one has answered counts no more."""
+        if self.remote is not None:
+            self.remote.forget()
+
     def close(self) -> None:
         """Close the root, which no `FdPool` closes."""
+        if self.remote is not None:
+            self.remote.close()
         close(self.root)
         if self._mount_fd >= 0:
             os.close(self._mount_fd)
@@ -149,19 +172,46 @@ class RealDir:
             pool.add(real)
         return fd
 
-    def names(self) -> list[bytes]:
-        """The names that lead to it from the root of its layer."""
+    def ask(self, pool: FdPool, function: Callable[..., T], *arguments: Any) -> T:
+        """What ``function``, which only looks, returns for a descriptor of the directory (an ``O_PATH`` one possibly) and
+        ``arguments``.
+
+        Raises:
+            Blocking: as `RemoteLayer.ask`.
+            OSError: that of ``function``, or of the way here.
+        """
+        remote = self.layer.remote
+        if remote is None:
+            return function(self.open(pool), *arguments)
+        return remote.ask(self.names(), function, *arguments)
+
+    def names(self) -> tuple[bytes, ...]:
+        """The names that lead here from the root of the layer."""
         names: list[bytes] = []
-        real: RealDir | None = self
-        while real is not None and real.parent is not None:
+        real = self
+        while real.parent is not None:
             names.append(real.name)
             real = real.parent
-        names.reverse()
-        return names
+        return tuple(reversed(names))
 
     def path(self) -> Path:
         """The host path, for people to read; never used to reach the directory."""
         return self.layer.path.joinpath(*map(os.fsdecode, self.names()))
+
+
+def stat_in(dir_fd: int, name: bytes) -> os.stat_result:
+    """stat(2) of ``name`` itself; for `RealDir.ask`, as are the next two."""
+    return os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+
+
+def readlink_in(dir_fd: int, name: bytes) -> bytes:
+    """readlink(2)."""
+    return os.readlink(name, dir_fd=dir_fd)
+
+
+def at(dir_fd: int, name: bytes, function: Callable[..., T], *arguments: Any) -> T:
+    """What ``function`` returns for a path of ``name``, which is good for that long."""
+    return function(b"/proc/self/fd/%d/%s" % (dir_fd, name), *arguments)
 
 
 def open_dir(name: bytes, dir_fd: int) -> int:
@@ -183,7 +233,34 @@ def open_lower(index: int, path: Path, role: str = "lower") -> Layer:
     Through a private read-only mount, so that the kernel itself refuses every write to it and leaves its access times alone
     (OverlayFS does the same).  Where that is not allowed, as it is.
     """
-    return _open_private(layer_label(role, index), path)
+    layer = _open_private(layer_label(role, index), path)
+    try:
+        layer.is_remote = is_remote(layer.root.fd)
+    except OSError:
+        layer.close()
+        raise
+    return layer
+
+
+@contextlib.contextmanager
+def waited_for(layers: Iterable[Layer]) -> Iterator[None]:
+    """Within, who asks one of ``layers`` waits for the answer here, after all: see `RemoteLayer.waiting`."""
+    with contextlib.ExitStack() as stack:
+        for layer in layers:
+            if layer.remote is not None:
+                stack.enter_context(layer.remote.waiting())
+        yield
+
+
+def ask_elsewhere(layers: Iterable[Layer], upper: Layer | None) -> None:
+    """From now on nobody waits for the remote ones among ``layers`` here: who needs to raises `Blocking`.
+
+    But for those on the filesystem of ``upper``, which is waited for anyway.  Former uppers are among them, where link counts
+    change.
+    """
+    for layer in layers:
+        if layer.is_remote and layer.remote is None and (upper is None or layer.device != upper.device):
+            layer.remote = RemoteLayer(layer.root.fd)
 
 
 def _open_private(label: str, path: Path) -> Layer:

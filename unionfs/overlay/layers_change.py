@@ -16,7 +16,7 @@ from unionfs.filesystem import Notice, StaleContents, StaleName
 from unionfs.overlay import kinds
 from unionfs.overlay.data_place import DataPlace, SoughtData
 from unionfs.overlay.inode import Directory, Inode
-from unionfs.overlay.layer import Layer
+from unionfs.overlay.layer import Layer, ask_elsewhere, waited_for
 from unionfs.overlay.tree import Tree
 
 
@@ -63,7 +63,15 @@ class LayersChange:
             OSError: a layer cannot be read.  Nothing has changed.
         """
         self._tree = tree
-        self._view = (base or tree).over(lowers)
+        with waited_for({*tree.lowers, *lowers}):
+            self._plan(lowers, underneath, base or tree)
+
+    def _plan(self, lowers: list[Layer], underneath: Underneath | None, base: Tree) -> None:
+        tree = self._tree
+        if underneath is not None:
+            for layer in lowers:
+                layer.forget()
+        self._view = base.over(lowers)
         self._underneath = underneath
         self._leaving = {layer for layer in tree.lowers if layer not in lowers}
         self._kept: list[tuple[Inode, Inode, Directory, bytes]] = []
@@ -182,6 +190,7 @@ class LayersChange:
         # All that is open was opened by way of the old places, and can be opened again.
         tree.pool.close()
         tree.take_lowers(self._view)
+        ask_elsewhere(tree.lowers, tree.upper)
         self._let_layers_go()
         # In this order: the kernel is through with the listings it is reading when it has looked for the names.
         return self._stale_names + self._stale_contents

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, NewType
 
 from unionfs.overlay import kinds
 from unionfs.overlay.fd_pool import FdPool
-from unionfs.overlay.layer import RealDir
+from unionfs.overlay.layer import RealDir, stat_in
 from unionfs.overlay.private_xattrs import HAS_XATTR_WHITEOUTS, HIDES_ALL, PrivateXattrs
 
 DOT_WHITEOUT = b".wh."
@@ -94,16 +94,34 @@ def directory_places(name: LowerName | None) -> tuple[int, ...]:
 
 def read_names(real: RealDir, pool: FdPool, xattrs: PrivateXattrs) -> dict[bytes, RealName]:
     """All names of one real directory, with its whiteouts (type `kinds.WHT`), the ``.wh.`` ones as they are."""
-    fd = real.open(pool)
-    real.impure = xattrs.is_impure(fd)
-    real.has_xattr_whiteouts = xattrs.opaque(fd) == HAS_XATTR_WHITEOUTS
-    whiteout_xattrs = xattrs if real.has_xattr_whiteouts else None
+    read = real.ask(pool, _read, xattrs)
+    real.impure, real.has_xattr_whiteouts = read.is_impure, read.has_xattr_whiteouts
+    return read.names
+
+
+def forget_names(reals: Iterable[RealDir], xattrs: PrivateXattrs) -> None:
+    """What was read of these directories is kept elsewhere now."""
+    for real in reals:
+        if real.layer.remote is not None:
+            real.layer.remote.drop(real.names(), _read, xattrs)
+
+
+class _Read(NamedTuple):
+    is_impure: bool
+    has_xattr_whiteouts: bool
+    names: dict[bytes, RealName]
+
+
+def _read(fd: int, xattrs: PrivateXattrs) -> _Read:
+    is_impure = xattrs.is_impure(fd)
+    has_xattr_whiteouts = xattrs.opaque(fd) == HAS_XATTR_WHITEOUTS
+    whiteout_xattrs = xattrs if has_xattr_whiteouts else None
     names: dict[bytes, RealName] = {}
     # By the path in /proc and not by the descriptor, because only then scandir gives bytes.
     with os.scandir(b"/proc/self/fd/%d" % fd) as entries:
         for entry in entries:
             names[entry.name] = real_name(_kind(entry, fd, whiteout_xattrs), entry.inode())
-    return names
+    return _Read(is_impure, has_xattr_whiteouts, names)
 
 
 def _kind(entry: os.DirEntry[bytes], dir_fd: int, whiteout_xattrs: PrivateXattrs | None) -> int:
@@ -113,7 +131,7 @@ def _kind(entry: os.DirEntry[bytes], dir_fd: int, whiteout_xattrs: PrivateXattrs
     if entry.is_symlink():
         return kinds.LNK
     if not entry.is_file(follow_symlinks=False):
-        return kind_of(os.stat(entry.name, dir_fd=dir_fd, follow_symlinks=False))
+        return kind_of(stat_in(dir_fd, entry.name))
     if whiteout_xattrs is None or not whiteout_xattrs.is_whiteout(dir_fd, entry.name):
         return kinds.REG
     return kinds.WHT if entry.stat(follow_symlinks=False).st_size == 0 else kinds.REG
@@ -168,11 +186,14 @@ def take_dot_whiteouts(names: dict[bytes, RealName], lower_names: dict[bytes, Lo
 
 def hides_all_below(real: RealDir, pool: FdPool, xattrs: PrivateXattrs) -> bool:
     """Whether a directory is opaque: nothing below it is merged with it."""
-    fd = real.open(pool)
+    return real.ask(pool, _hides_all, xattrs)
+
+
+def _hides_all(fd: int, xattrs: PrivateXattrs) -> bool:
     if xattrs.opaque(fd) == HIDES_ALL:
         return True
     try:
-        os.stat(DOT_OPAQUE, dir_fd=fd, follow_symlinks=False)
+        stat_in(fd, DOT_OPAQUE)
     except FileNotFoundError:
         return False
     return True

@@ -27,7 +27,7 @@ from unionfs.overlay.carried import Carried
 from unionfs.overlay.detached_layers import DetachedLayers, layers_of
 from unionfs.overlay.index_names import link_all_names
 from unionfs.overlay.inode import Directory, Inode, ctime_mark
-from unionfs.overlay.layer import Layer, RealDir, open_lower
+from unionfs.overlay.layer import Layer, RealDir, open_lower, waited_for
 from unionfs.overlay.layers_change import InTheWay, LayersChange
 from unionfs.overlay.live_snapshot import abandon_copy_ups, refusal
 from unionfs.overlay.new_upper import NewUpper
@@ -139,7 +139,8 @@ class LiveRollback:
             abandon_copy_ups(tree)
             if self._keeps:
                 if tree.index is not None and len(tree.index):
-                    link_all_names(tree, tree.index)
+                    with waited_for(tree.lowers):
+                        link_all_names(tree, tree.index)
                 frozen = open_lower(0, self._old.path)
             upper = NewUpper(tree, self.staged)
             upper.make_index(self._lowers)

@@ -22,7 +22,7 @@ from unionfs.overlay.data_copy import InPlaceCopy
 from unionfs.overlay.index import Index
 from unionfs.overlay.index_names import link_all_names
 from unionfs.overlay.inode import Directory, Inode, LowerLinks, ctime_mark
-from unionfs.overlay.layer import Layer, RealDir, open_lower
+from unionfs.overlay.layer import Layer, RealDir, open_lower, waited_for
 from unionfs.overlay.listing import (
     LowerName,
     RealName,
@@ -133,10 +133,11 @@ class LiveSnapshot:
         upper: NewUpper | None = None
         try:
             abandon_copy_ups(tree)
-            if tree.index is not None and len(tree.index):
-                link_all_names(tree, tree.index)
-            carried = Carried(tree, self.staged, self._beforehand)
-            carried.link_into_new_upper()
+            with waited_for(tree.lowers):
+                if tree.index is not None and len(tree.index):
+                    link_all_names(tree, tree.index)
+                carried = Carried(tree, self.staged, self._beforehand)
+                carried.link_into_new_upper()
             frozen = open_lower(0, self._old.path)
             upper = NewUpper(tree, self.staged)
             upper.make_index([frozen, *tree.lowers])

@@ -42,7 +42,7 @@ def find_linked(
     links = LowerLinks(key, st.st_nlink)
     place = directory.lowers[position]
     if tree.index is not None and len(tree.index) > 0:
-        entry = tree.index.entry_of(tree.dir_fd(place), name, st.st_dev)
+        entry = place.ask(tree.pool, tree.index.entry_of, name, st.st_dev)
         if tree.index.has(entry):
             indexed = tree.index.join(links, entry, kind)
             inode = Inode(tree.nodes.new_id(), lower_ino(tree, place, name, st), kind, tree.index.place, entry)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from unionfs.overlay import kinds
 from unionfs.overlay.fd_pool import FdPool
 from unionfs.overlay.inode import Directory, Inode
-from unionfs.overlay.layer import Layer, RealDir
+from unionfs.overlay.layer import Layer, RealDir, stat_in
 from unionfs.overlay.listing import hides_all_below, kind_of
 from unionfs.overlay.private_xattrs import PrivateXattrs
 
@@ -76,7 +76,7 @@ class LowerStack:
     def _redirect(self, real: RealDir) -> bytes:
         if not self._follow:
             return b""
-        value = self._xattrs.redirect_of(real.open(self._pool))
+        value = real.ask(self._pool, self._xattrs.redirect_of)
         if value:
             check_redirect(value)
         return value
@@ -144,7 +144,7 @@ class LowerStack:
 
     def _directory_in(self, above: RealDir, name: bytes) -> RealDir | None:
         try:
-            st = os.stat(name, dir_fd=above.open(self._pool), follow_symlinks=False)
+            st = above.ask(self._pool, stat_in, name)
         except FileNotFoundError:
             return None
         return RealDir(above.layer, above, name) if kind_of(st) == kinds.DIR else None
@@ -152,7 +152,7 @@ class LowerStack:
     def is_there(self, above: RealDir, name: bytes) -> bool:
         """Whether something else than a directory has the name: a whiteout or a file ends the search."""
         try:
-            os.stat(name, dir_fd=above.open(self._pool), follow_symlinks=False)
+            above.ask(self._pool, stat_in, name)
         except FileNotFoundError:
             return False
         return True

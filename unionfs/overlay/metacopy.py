@@ -16,7 +16,7 @@ from unionfs.overlay.data_layers import DataLayers
 from unionfs.overlay.data_place import Data, DataPlace, SoughtData
 from unionfs.overlay.fd_pool import FdPool
 from unionfs.overlay.inode import Directory
-from unionfs.overlay.layer import Layer, RealDir
+from unionfs.overlay.layer import Layer, RealDir, at, stat_in
 from unionfs.overlay.listing import kind_of
 from unionfs.overlay.lower_stack import LowerStack, check_redirect
 from unionfs.overlay.private_xattrs import PrivateXattrs
@@ -65,10 +65,9 @@ class Metacopies:
         Raises:
             OSError: EIO: the mark is not valid, or there is no data where it should be; EPERM: the way there is not followed.
         """
-        fd = place.open(self._pool)
-        if not self._is_metacopy(fd, place_name):
+        if not self._is_metacopy(place, place_name):
             return None
-        redirect = last_redirect = self._redirect(fd, place_name)
+        redirect = last_redirect = self._redirect(place, place_name)
         where, below = redirect or name, place
         while True:
             if not self._follow and not self._lower_stack.is_bottom(below):
@@ -78,17 +77,15 @@ class Metacopies:
             if found is None:
                 # The kernel asks data-only layers on behalf of a lower file only, and for a path.
                 if self._data_layers and index >= 0 and last_redirect.startswith(b"/"):
-                    st = os.stat(place_name, dir_fd=fd, follow_symlinks=False)
+                    st = place.ask(self._pool, stat_in, place_name)
                     return SoughtData(last_redirect, _guess_blocks(st)), redirect
                 if not self._follow:
                     raise OSError(errno.EPERM, f"the metadata-only copy {name!r} leads to no data-only layer")
                 raise OSError(errno.EIO, f"the data of the metadata-only copy {name!r} is missing in the layers below")
             below, below_name, position, where = found
-            below_fd = below.open(self._pool)
-            if not self._is_metacopy(below_fd, below_name):
-                st = os.stat(below_name, dir_fd=below_fd, follow_symlinks=False)
-                return DataPlace(below, below_name, st.st_blocks), redirect
-            last_redirect = self._redirect(below_fd, below_name)
+            if not self._is_metacopy(below, below_name):
+                return DataPlace(below, below_name, below.ask(self._pool, stat_in, below_name).st_blocks), redirect
+            last_redirect = self._redirect(below, below_name)
             if last_redirect and where.startswith(b"/") and not last_redirect.startswith(b"/"):
                 # Beside where that was found, which need not be in a directory that ``parent`` merges.
                 where = where.rpartition(b"/")[0] + b"/" + last_redirect
@@ -118,17 +115,17 @@ class Metacopies:
         return None
 
     def _is_regular(self, place: RealDir, name: bytes) -> bool:
-        return kind_of(os.stat(name, dir_fd=place.open(self._pool), follow_symlinks=False)) == kinds.REG
+        return kind_of(place.ask(self._pool, stat_in, name)) == kinds.REG
 
-    def _is_metacopy(self, dir_fd: int, name: bytes) -> bool:
-        value = self._xattrs.metacopy(b"/proc/self/fd/%d/%s" % (dir_fd, name))
+    def _is_metacopy(self, place: RealDir, name: bytes) -> bool:
+        value = place.ask(self._pool, at, name, self._xattrs.metacopy)
         if value is None:
             return False
         check_metacopy(value)
         return True
 
-    def _redirect(self, dir_fd: int, name: bytes) -> bytes:
-        value = self._xattrs.redirect(b"/proc/self/fd/%d/%s" % (dir_fd, name))
+    def _redirect(self, place: RealDir, name: bytes) -> bytes:
+        value: bytes = place.ask(self._pool, at, name, self._xattrs.redirect)
         if value:
             check_redirect(value)
         return value

@@ -46,7 +46,7 @@ class Origins:
     """Writes and reads origins of one stack."""
 
     def __init__(self, lowers: list[Layer], upper: Layer | None = None) -> None:
-        self._roots = [(layer.root.fd, filesystem_uuid(layer.root.fd)) for layer in lowers]
+        self._roots = [(layer, filesystem_uuid(layer.root.fd)) for layer in lowers]
         self._uuids = {layer.device: uuid for layer, (_, uuid) in zip(lowers, self._roots, strict=True)}
         if upper is not None and upper.device not in self._uuids:
             self._uuids[upper.device] = filesystem_uuid(upper.root.fd)
@@ -80,11 +80,13 @@ class Origins:
         if decoded is None:
             return None
         kind, uuid, fid = decoded
-        for root_fd, root_uuid in self._roots:
+        for layer, root_uuid in self._roots:
             if uuid not in (root_uuid, NO_UUID):
                 continue
             try:
-                return _stat_handle(root_fd, kind, fid)
+                if layer.remote is not None:
+                    return layer.remote.ask((), _stat_handle, kind, fid)
+                return _stat_handle(layer.root.fd, kind, fid)
             except OSError as error:
                 if error.errno in _OF_THE_MOMENT:
                     raise

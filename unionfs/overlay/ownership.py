@@ -44,7 +44,7 @@ def stored(tree: Tree, inode: Inode, st: os.stat_result) -> Stored:
     if _is_idmapped(inode):
         found = found._replace(uid=ids.uids.unmapped(found.uid), gid=ids.gids.unmapped(found.gid))
     override = override_of(tree, inode)
-    return found if override is None else override.read(tree.path(inode), inode.orphan_fd >= 0, found)
+    return found if override is None else tree.ask(inode, override.read, found)
 
 
 def _layer(inode: Inode) -> Layer:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import NamedTuple, TypeVar
 
 from unionfs.filesystem import StaleAttributes
 from unionfs.linux.chmod import change_mode
 from unionfs.overlay.data_place import DataPlace
 from unionfs.overlay.fd_pool import close
 from unionfs.overlay.inode import Inode
+from unionfs.overlay.remote_layer import Place, RemoteLayer
 from unionfs.overlay.tree import Tree
+
+T = TypeVar("T")
 
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 """How a file of a layer is opened: neither a link nor a fifo that somebody has put there leads or holds us anywhere."""
@@ -44,6 +50,39 @@ def write_fd(tree: Tree, inode: Inode) -> int:
         tree.pool.add(inode)
     inode.recent = True
     return inode.fd
+
+
+class RemoteFile(NamedTuple):
+    """The file of a remote layer that has the data of an inode."""
+
+    layer: RemoteLayer
+    place: Place
+    name: bytes
+
+    def opened(self) -> AbstractContextManager[int]:
+        """See `RemoteLayer.opened`."""
+        return self.layer.opened(self.place, self.name)
+
+    def read(self, read: Callable[[int], T]) -> T:
+        """See `RemoteLayer.read`."""
+        return self.layer.read(self.place, self.name, read)
+
+    def lend(self) -> int:
+        """See `RemoteLayer.lend`."""
+        return self.layer.lend(self.place, self.name)
+
+
+def remote_file(tree: Tree, inode: Inode) -> RemoteFile | None:
+    """What has the data of ``inode``, if that is in a remote layer: then `read_fd` is not for it.
+
+    Raises:
+        OSError: as `find_data`.
+    """
+    place, name = inode.place, inode.place_name
+    if inode.rare is not None and inode.data is not None:
+        place, name, _ = find_data(tree, inode)
+    remote = place.layer.remote
+    return None if remote is None else RemoteFile(remote, place.names(), name)
 
 
 def open_lower_file(tree: Tree, inode: Inode) -> int:

@@ -7,13 +7,14 @@ OverlayFS wants it, and the origin that gave the number in an attribute of ours,
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from unionfs.overlay.layer import RealDir
+from unionfs.overlay.layer import RealDir, at
 from unionfs.overlay.origin import Found
 
 if TYPE_CHECKING:
+    import os
+
     from unionfs.overlay.tree import Tree
 
 
@@ -28,15 +29,14 @@ def first_origin(tree: Tree, place: RealDir, name: bytes) -> FirstOrigin | None:
     """Whose number an object of a snapshot shows; None: its own."""
     if not (place.layer.is_snapshot and place.impure):
         return None
-    path = b"/proc/self/fd/%d/%s" % (tree.dir_fd(place), name)
-    value = tree.xattrs.first_origin(path)
+    value = place.ask(tree.pool, at, name, tree.xattrs.first_origin)
     is_first = bool(value)
-    value = value or tree.xattrs.origin(path)
+    value = value or place.ask(tree.pool, at, name, tree.xattrs.origin)
     found = tree.origins.find(value)
     if found is None:
         return None
     # A copy of just one of several names of a lower file has a number of its own; the index marked what was a copy of all.
-    if not is_first and found.nlink > 1 and not tree.xattrs.nlink(path):
+    if not is_first and found.nlink > 1 and not place.ask(tree.pool, at, name, tree.xattrs.nlink):
         return None
     return FirstOrigin(value, found)
 
@@ -57,7 +57,7 @@ def first_ino(tree: Tree, place: RealDir, name: bytes) -> int | None:
     """The number shown for an upper object that was copied up from a snapshot where it had an origin; None for any other."""
     if not any(layer.is_snapshot for layer in tree.lowers):
         return None
-    found = tree.origins.find(tree.xattrs.first_origin(b"/proc/self/fd/%d/%s" % (tree.dir_fd(place), name)))
+    found = tree.origins.find(place.ask(tree.pool, at, name, tree.xattrs.first_origin))
     return None if found is None else tree.inos.shown(found.device, found.ino)
 
 

@@ -71,8 +71,8 @@ class StatOverride:
         self.name = name
         self.encodes_security = encodes_security
 
-    def read(self, path: bytes, follow: bool, real: Stored) -> Stored:
-        """What counts for the object at ``path``; ``real``: where it has no attribute.
+    def read(self, path: bytes | int, follow: bool, real: Stored) -> Stored:
+        """What counts for the object at ``path``, or with that descriptor; ``real``: where it has no attribute.
 
         Raises:
             OSError: EINVAL: the attribute is malformed.

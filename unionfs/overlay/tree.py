@@ -5,19 +5,22 @@ from __future__ import annotations
 import copy
 import errno
 import os
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-from unionfs.filesystem import Forgettable, StaleAttributes
+from unionfs.filesystem import Blocking, Forgettable, StaleAttributes
 from unionfs.journal import records
 from unionfs.journal.journal import NoJournal
 from unionfs.linux.statfs import TMPFS_MAGIC, filesystem_type
 from unionfs.overlay import kinds
 from unionfs.overlay.ino_map import CopiedUpInos, InoMap, ShortInoMap
 from unionfs.overlay.inode import Directory, Inode, ctime_mark
-from unionfs.overlay.layer import Layer, RealDir, Stack
+from unionfs.overlay.layer import Layer, RealDir, Stack, at, stat_in
 from unionfs.overlay.listing import (
     LowerName,
     RealName,
     directory_places,
+    forget_names,
     kind_in,
     lower_kind,
     lower_places,
@@ -30,6 +33,8 @@ from unionfs.overlay.node_table import NodeTable
 from unionfs.overlay.open_stack import OpenStack
 from unionfs.overlay.options import Options
 from unionfs.overlay.snapshot_origins import first_ino, lower_ino, numbered
+
+T = TypeVar("T")
 
 
 class Tree(OpenStack):
@@ -137,11 +142,18 @@ class Tree(OpenStack):
         if inode.has_own_fd:
             return os.fstat(inode.fd)
         if isinstance(inode, Directory):
-            real = inode.top
-            if real.fd >= 0 or real.parent is None:
-                return os.fstat(self.dir_fd(real))
-            return os.stat(real.name, dir_fd=self.dir_fd(real.parent), follow_symlinks=False)
-        return os.stat(inode.place_name, dir_fd=self.dir_fd(inode.place), follow_symlinks=False)
+            return self._stat_directory(inode.top)
+        return self._stat_in(inode.place, inode.place_name)
+
+    def _stat_directory(self, real: RealDir) -> os.stat_result:
+        if real.parent is None:
+            return real.ask(self.pool, os.fstat)
+        return os.fstat(real.fd) if real.fd >= 0 else self._stat_in(real.parent, real.name)
+
+    def _stat_in(self, place: RealDir, name: bytes) -> os.stat_result:
+        if place.layer.remote is None:
+            return os.stat(name, dir_fd=self.dir_fd(place), follow_symlinks=False)
+        return place.ask(self.pool, stat_in, name)
 
     def path(self, inode: Inode) -> bytes:
         """A path to the real object for calls that take no descriptor; good as long as `dir_fd`.
@@ -166,6 +178,21 @@ class Tree(OpenStack):
             return inode.fd, True
         return self.path(inode), inode.orphan_fd >= 0
 
+    def ask(self, inode: Inode, function: Callable[..., T], *arguments: Any) -> T:
+        """What ``function``, which only looks, returns for both parts of `target` and ``arguments``.
+
+        Raises:
+            Blocking: as `RemoteLayer.ask`.
+            OSError: that of ``function``.
+        """
+        real, name = (inode.top, b".") if isinstance(inode, Directory) else (inode.place, inode.place_name)
+        if real.layer.remote is None or inode.orphan_fd >= 0:
+            return function(*self.target(inode), *arguments)
+        if name == b"." and real.parent is not None:
+            real, name = real.parent, real.name
+        found: T = real.ask(self.pool, at, name, function, False, *arguments)
+        return found
+
     # -- names ------------------------------------------------------------------------------------------------------------
 
     def load(self, directory: Directory) -> None:
@@ -179,6 +206,7 @@ class Tree(OpenStack):
             return
         if directory.lower_names is None:
             directory.lower_names = merge(directory.lowers, self.pool, self.xattrs)
+            forget_names(directory.lowers, self.xattrs)
         if directory.upper_names is None:
             upper, lower_names = directory.upper, directory.lower_names
             directory.upper_names = {} if upper is None else self._read_upper(directory, upper, lower_names)
@@ -264,7 +292,7 @@ class Tree(OpenStack):
 
     def _find_lower(self, directory: Directory, name: bytes, kind: int, places: tuple[int, ...]) -> tuple[Inode, os.stat_result]:
         place = directory.lowers[places[0]]
-        st = os.stat(name, dir_fd=self.dir_fd(place), follow_symlinks=False)
+        st = self._stat_in(place, name)
         if kind == kinds.DIR:
             child: Inode = self.new_directory(None, self.lower_stack.of_lower(directory, name, places), st)
         elif st.st_nlink > 1 and self._keeps_links and may_be_kept(self, kind):
@@ -305,13 +333,14 @@ class Tree(OpenStack):
         if directory.impure:
             value = self.xattrs.origin(b"/proc/self/fd/%d/%s" % (self.dir_fd(directory.upper), name))
             origin = self.origins.find(value)
+        first = None if origin is None else first_ino(self, directory.upper, name)
         inode = self.new_upper_inode(directory.upper, name, kind, st)
         if directory.impure:
             inode.has_origin = bool(value)
             # Of a lower file with several names each copied-up one is a file of its own, with its own number, unless the index
             # keeps them together.
             if origin is not None and (origin.nlink == 1 or join_links(self, inode, origin, value.hex().encode(), st)):
-                inode.ino = first_ino(self, directory.upper, name) or self.inos.shown(origin.device, origin.ino)
+                inode.ino = first or self.inos.shown(origin.device, origin.ino)
         if kind == kinds.REG and (directory.impure or not self.upper_was_empty):
             # See `Metacopies.may_be`.
             self.find_data(inode, directory, name, -1)
@@ -320,7 +349,7 @@ class Tree(OpenStack):
     def find_data(self, inode: Inode, directory: Directory, name: bytes, position: int) -> None:
         try:
             found = self.metacopies.data_of(directory, name, inode.place, inode.place_name, position)
-        except OSError:
+        except (OSError, Blocking):
             self.nodes.release(inode)
             raise
         if found is not None:
@@ -347,7 +376,7 @@ class Tree(OpenStack):
         lowers, redirect = self.lower_stack.of_upper(directory, name, real, places)
         if not lowers:
             return self.new_directory(real, (), st)
-        child = self.new_directory(real, lowers, os.fstat(self.dir_fd(lowers[0])))
+        child = self.new_directory(real, lowers, self._stat_directory(lowers[0]))
         child.redirect = redirect
         return child
 
@@ -360,7 +389,7 @@ class Tree(OpenStack):
         real = numbered(lowers) if lowers else upper
         assert real is not None
         if st is None or (lowers and real is not lowers[0]):
-            st = os.fstat(self.dir_fd(real))
+            st = self._stat_directory(real)
         directory = Directory(self.nodes.new_id(), self.inos.shown(st.st_dev, st.st_ino), upper, lowers)
         self.nodes.add(directory)
         return directory

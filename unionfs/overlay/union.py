@@ -35,13 +35,13 @@ from unionfs.overlay.id_map import ACL_PREFIX
 from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.inode_bound import InodeBound
 from unionfs.overlay.inode_flags import InodeFlags
-from unionfs.overlay.layer import Layer, Stack
+from unionfs.overlay.layer import Layer, Stack, ask_elsewhere, readlink_in
 from unionfs.overlay.layers_change import LayersChange, Underneath
 from unionfs.overlay.live_merge import LiveMerge
 from unionfs.overlay.live_rollback import LiveRollback
 from unionfs.overlay.live_snapshot import LiveSnapshot, is_busy
 from unionfs.overlay.options import Options
-from unionfs.overlay.real_file import read_fd
+from unionfs.overlay.real_file import read_fd, remote_file
 from unionfs.overlay.recovery import Found, recover
 from unionfs.overlay.removal import Removal
 from unionfs.overlay.rename import Rename
@@ -91,6 +91,8 @@ class Union:
         self._listing = DirectoryListing(tree)
         self._explain = Explain(tree)
         self._detached = DetachedLayers()
+        # Only now: who opens the stack waits for its layers.
+        ask_elsewhere((*tree.lowers, *tree.data_only), tree.upper)
 
     # -- nodes ------------------------------------------------------------------------------------------------------------
 
@@ -126,7 +128,7 @@ class Union:
         inode = self._nodes.get(node)
         if inode.orphan_fd >= 0:
             return os.readlink(b"", dir_fd=inode.orphan_fd)
-        return os.readlink(inode.place_name, dir_fd=self._tree.dir_fd(inode.place))
+        return inode.place.ask(self._tree.pool, readlink_in, inode.place_name)
 
     def birth_time(self, node: int) -> int | None:
         return self._attributes.birth_time(self._nodes.get(node))
@@ -146,7 +148,7 @@ class Union:
         self._flags.set_extended(self._nodes.get(node), flags)
 
     def statfs(self) -> StatFs:
-        st = os.fstatvfs((self._tree.upper or self._tree.lowers[0]).root.fd)
+        st = (self._tree.upper or self._tree.lowers[0]).root.ask(self._tree.pool, os.fstatvfs)
         return StatFs(st.f_blocks, st.f_bfree, st.f_bavail, st.f_files, st.f_ffree, st.f_bsize, st.f_namemax, st.f_frsize)
 
     def _make_room(self) -> None:
@@ -228,7 +230,9 @@ class Union:
                 self._nodes.written.discard(node)
 
     def backing_fd(self, node: int) -> int:
-        return read_fd(self._tree, self._nodes.get(node))
+        inode = self._nodes.get(node)
+        remote = remote_file(self._tree, inode) if inode.fd < 0 else None
+        return read_fd(self._tree, inode) if remote is None else remote.lend()
 
     def read(self, node: int, offset: int, size: int) -> memoryview:
         self._make_room()
