@@ -83,6 +83,8 @@ class FakeFilesystem:
         self.calls: Counter[str] = Counter()
         self.stale: set[int] = set()
         self.hooks: dict[str, Callable[..., None]] = {}
+        self.to_give_way = 0
+        """How many times there is something to close."""
         """Called at the start of the method of that name, with its arguments; what they raise, the method raises."""
         self._files = 0
 
@@ -416,6 +418,10 @@ class FakeFilesystem:
             raise OSError(errno.ENODATA, "no such attribute")
 
     # -- the whole ------------------------------------------------------------------------------------------------------
+
+    def give_way(self) -> bool:
+        self.to_give_way -= 1
+        return self.to_give_way >= 0
 
     def statistics(self) -> dict[str, int]:
         return {"nodes": len(self.nodes)}

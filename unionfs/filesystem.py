@@ -357,6 +357,10 @@ class Filesystem(Protocol):
 
     # -- the whole ------------------------------------------------------------------------------------------------------
 
+    def give_way(self) -> bool:
+        """A method failed because the process has no descriptor left (EMFILE): close some that can be opened again.  Whether any
+        were, so that calling the method again makes sense.  Never raises."""
+
     def statistics(self) -> dict[str, int]:
         """Counters and cache sizes for ``unionfs status``: names as ``copy_ups``, ``inodes``; all ints."""
 

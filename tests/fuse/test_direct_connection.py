@@ -130,6 +130,25 @@ def test_stale_attributes_are_told_before_the_reply_and_nodes_to_forget_after_it
     assert filesystem.notices == []
 
 
+def out_of_descriptors(*_: object) -> None:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+@pytest.mark.parametrize(("to_give_way", "error"), [(3, 0), (1, errno.EMFILE)])
+def test_request_without_descriptors_is_tried_again_while_some_are_given_up(
+    filesystem: FakeFilesystem, wake: Wake, to_give_way: int, error: int
+) -> None:
+    failures = [out_of_descriptors] * 2
+    filesystem.hooks["statfs"] = lambda *_: failures.pop()() if failures else None
+    filesystem.to_give_way = to_give_way
+    filesystem.hooks["getattr"] = wake.up
+    with connected(filesystem) as (kernel, connection):
+        kernel.send(Opcode.STATFS)
+        kernel.send(Opcode.GETATTR, body=bytes(16))
+        connection.serve_until(wake.fd)
+        assert kernel.receive().error == error
+
+
 # -- on a real mount --------------------------------------------------------------------------------------------------
 
 

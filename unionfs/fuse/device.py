@@ -33,3 +33,8 @@ def receive(fd: int, buffers: Sequence[memoryview]) -> int:
             # fs/fuse/dev.c: the request was interrupted before it could be read.
             return NOTHING_YET
         raise
+
+
+def lacks_descriptors(error: Exception) -> bool:
+    """Whether something failed for want of descriptors, in this process or on this machine; see `Filesystem.give_way`."""
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from unionfs.filesystem import Blocking, Filesystem, Forgettable, Notice, StaleAttributes
 from unionfs.fuse import wire
 from unionfs.fuse.backing import BackingFiles
-from unionfs.fuse.device import BUFFER_SIZE, ENDED, NOT_AWAITED, NOTHING_YET, receive
+from unionfs.fuse.device import BUFFER_SIZE, ENDED, NOT_AWAITED, NOTHING_YET, lacks_descriptors, receive
 from unionfs.fuse.direct_handlers import DirectHandlers, Operation
 from unionfs.fuse.negotiation import Negotiated
 from unionfs.fuse.protocol import EPOCH_MINOR_VERSION, Opcode
@@ -42,6 +42,9 @@ _MOST_TOUCHED = 256
 
 _COUNTED = frozenset((Opcode.LOOKUP, Opcode.READDIRPLUS, Opcode.OPEN))
 """Requests that may be carried out again, but for what they count."""
+
+_NONE_YET = object()
+"""The result of a call that has not returned."""
 
 _HIGHEST_ERRNO = 511  # fs/fuse/dev.c, fuse_dev_do_write: a reply with a higher one is not accepted
 
@@ -196,11 +199,15 @@ class DirectConnection:
     def _answer(self, operation: Operation, header: RequestHeader, body: memoryview) -> Blocking | None:
         """Serve a request from the start, and reply, unless it must wait."""
         self._journal.header = header
+        result: Any = _NONE_YET
         try:
-            payload = operation.finish(header, body, operation.call(header, body))
+            result = operation.call(header, body)
+            payload = operation.finish(header, body, result)
         except Blocking as blocking:
             return blocking
         except Exception as error:
+            if result is _NONE_YET and lacks_descriptors(error) and self._filesystem.give_way():
+                return self._answer(operation, header, body)
             self._reply_error(header, error)
         else:
             self._send(header, payload)

@@ -35,6 +35,7 @@ from unionfs.filesystem import (
     Opened,
 )
 from unionfs.fuse.blocking import BlockingWorks
+from unionfs.fuse.device import lacks_descriptors
 from unionfs.fuse.protocol import Opcode
 from unionfs.fuse.pyfuse3_node_ids import NodeIds
 from unionfs.fuse.pyfuse3_notices import tell_of_stale_attributes
@@ -306,6 +307,9 @@ class Pyfuse3Operations(pyfuse3.Operations):
                     result = await self._works.finish(blocking)
                 if not blocking.restart:
                     return cast("T", result)
+            except OSError as error:
+                if not (lacks_descriptors(error) and self._filesystem.give_way()):
+                    raise
 
     async def _opened(self, node: int, opened: Opened, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         if opened.truncated and ctx.uid != 0:

@@ -12,6 +12,8 @@ from collections import deque
 from typing import Protocol
 
 _HIGHEST_LIMIT = 8192
+_FEWEST = 16
+"""So many no operation can do without."""
 
 
 class Holder(Protocol):
@@ -32,8 +34,9 @@ class FdPool:
 
     def __init__(self, limit: int | None = None) -> None:
         """``limit``: how many may be open; default: half of RLIMIT_NOFILE, the rest is for data that is being copied."""
-        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self.limit = limit or min(max(soft // 2, 64), _HIGHEST_LIMIT)
+        self._given = limit
+        self.limit = self._wanted()
+        self._has_given_way = False
         self._clock: deque[Holder] = deque()
 
     def add(self, holder: Holder) -> None:
@@ -46,10 +49,33 @@ class FdPool:
         """Whether it is time for `trim`."""
         return len(self._clock) > self.limit
 
+    def _wanted(self) -> int:
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return self._given or min(max(soft // 2, 64), _HIGHEST_LIMIT)
+
+    def give_way(self) -> bool:
+        """The process has no descriptor left (somebody may have lowered its limit, or others than these hold them): close half of
+        these, and from now on do with fewer.  False: there are too few for that to help.  Call it between operations only."""
+        count = len(self)
+        if count < _FEWEST:
+            return False
+        self.limit = count // 2
+        self._close_down_to(self.limit)
+        self._has_given_way = True
+        return True
+
     def trim(self) -> None:
         """Close what was not used lately until a quarter of the places is free."""
+        if self._has_given_way:
+            # Little by little, for nothing tells whether there are more again.
+            wanted = self._wanted()
+            self.limit = min(self.limit * 2, wanted)
+            self._has_given_way = self.limit < wanted
+        self._close_down_to(self.limit * 3 // 4)
+
+    def _close_down_to(self, most: int) -> None:
         clock = self._clock
-        while len(clock) > self.limit * 3 // 4:
+        while len(clock) > most:
             holder = clock.popleft()
             if holder.fd < 0:
                 continue

@@ -151,6 +151,9 @@ class Union:
         st = (self._tree.upper or self._tree.lowers[0]).root.ask(self._tree.pool, os.fstatvfs)
         return StatFs(st.f_blocks, st.f_bfree, st.f_bavail, st.f_files, st.f_ffree, st.f_bsize, st.f_namemax, st.f_frsize)
 
+    def give_way(self) -> bool:
+        return self._tree.pool.give_way()
+
     def _make_room(self) -> None:
         """First step of whatever may open descriptors: only between two operations may others be closed for them."""
         if self._tree.pool.is_full:
