@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.mounted import BIG, SmallUpper, mount_ext4, no_more_files, number, remount, umount, until_done
-from tests.mounts import DIRECT, PYFUSE3, Backend, run_unionfs
+from tests.mounts import DIRECT, DIRECT_CACHED, PYFUSE3, Backend, run_unionfs
 
 BACKENDS = pytest.mark.parametrize("backend", [DIRECT, PYFUSE3], ids=lambda backend: backend.name)
 
@@ -127,6 +127,23 @@ def test_without_inodes_nothing_is_made_or_hidden_until_some_are_free(few_inodes
         until_done(change, but=errno.ENOSPC)
     assert (merged / "d/deep/er/file").read_bytes() == b"file"
     assert not (merged / "d/small").exists()
+
+
+@pytest.mark.parametrize("backend", [DIRECT, DIRECT_CACHED, PYFUSE3], ids=lambda backend: backend.name)
+def test_program_that_writes_until_the_disk_is_full_is_told(union: SmallUpper) -> None:
+    """Also where the kernel holds written data back, and finds out later that there is no room for it."""
+    fd = os.open(union.merged / "filler", os.O_WRONLY | os.O_CREAT)
+    try:
+        # A disk of 8 MiB, and what the kernel may hold back.
+        assert any(number(lambda: os.write(fd, b"x" * (1 << 20))) == errno.ENOSPC for _ in range(512))
+        os.ftruncate(fd, 0)
+        # What was lost is gone, and there is room.
+        until_done(lambda: os.pwrite(fd, b"again", 0), but=errno.ENOSPC)
+        until_done(lambda: os.fsync(fd), but=errno.ENOSPC)
+    finally:
+        os.close(fd)
+    assert (union.merged / "filler").read_bytes() == b"again"
+    assert (union.disk / "upper/filler").read_bytes() == b"again"
 
 
 @BACKENDS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,6 +144,58 @@ def test_write_back_keeps_the_time_that_the_kernel_owns(filesystem: FakeFilesyst
     kernel.send(Opcode.WRITE, node, u64(0, 0) + u32(3, 0) + u64(0) + u32(0, 0) + b"abc")
     assert filesystem.nodes[node].mtime_ns == 2_000_000_000
     assert filesystem.content(node) == b"abc"
+
+
+def write_in(data: bytes, flags: int) -> bytes:
+    """The body of a WRITE at the start of a file."""
+    return u64(0, 0) + u32(len(data), flags) + u64(0) + u32(0, 0) + data
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_lost_write_back_is_told_once_to_who_has_the_file_open(filesystem: FakeFilesystem) -> None:
+    node, kernel = filesystem.add(b"f"), Kernel(filesystem)
+    filesystem.hooks["write"] = full
+    for _ in range(2):
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            kernel.send(Opcode.WRITE, node, write_in(b"abc", 1))
+        # The kernel asks at the next write(2).
+        assert kernel.invalidated.pop() == node
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            kernel.send(Opcode.GETATTR, node, u32(1, 0, 0, 0))
+        assert kernel.send(Opcode.GETATTR, node, u32(1, 0, 0, 0))
+
+
+def test_lost_write_back_is_nothing_to_who_only_looks_at_the_file(filesystem: FakeFilesystem) -> None:
+    node, kernel = filesystem.add(b"f"), Kernel(filesystem)
+    filesystem.hooks["write"] = full
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        kernel.send(Opcode.WRITE, node, write_in(b"abc", 1))
+    assert kernel.send(Opcode.GETATTR, ROOT_ID, u32(1, 0, 0, 0))
+    for flags in (0, 1):
+        assert kernel.send(Opcode.GETATTR, node, u32(flags, 0, 0, 0))
+
+
+def test_write_back_goes_on_after_a_short_write_and_tells_why_it_was_short(
+    filesystem: FakeFilesystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, kernel = filesystem.add(b"f"), Kernel(filesystem)
+    write = filesystem.write
+
+    def short(node: int, offset: int, data: memoryview, kill_suidgid: bool = False) -> int:
+        if offset == 2:
+            full()
+        return write(node, offset, data[:1], kill_suidgid)
+
+    monkeypatch.setattr(filesystem, "write", short)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        kernel.send(Opcode.WRITE, node, write_in(b"abc", 1))
+    assert kernel.send(Opcode.WRITE, node, write_in(b"xy", 1)) == u32(2, 0)
+    assert filesystem.content(node) == b"xy"
+    # A program is told how many bytes they were, and finds out by itself.
+    assert kernel.send(Opcode.WRITE, node, write_in(b"ABC", 0)) == u32(1, 0)
 
 
 def test_create_of_an_existing_name_with_truncation_drops_the_set_id_bits_in_its_reply(filesystem: FakeFilesystem) -> None:

@@ -39,6 +39,7 @@ from unionfs.fuse.ioctl import serve_ioctl
 from unionfs.fuse.negotiation import MAX_WRITE
 from unionfs.fuse.protocol import (
     FSYNC_FDATASYNC,
+    GETATTR_FH,
     OPEN_KILL_SUIDGID,
     SETXATTR_ACL_KILL_SGID,
     WRITE_CACHE,
@@ -49,6 +50,7 @@ from unionfs.fuse.protocol import (
 )
 from unionfs.fuse.session import SessionSettings
 from unionfs.fuse.wire import RequestHeader, validity
+from unionfs.fuse.write_back import WriteBack
 from unionfs.journal.records import Act
 from unionfs.journal.recovered import Intent
 
@@ -100,6 +102,7 @@ class DirectHandlers:
         self._entry_valid = wire.entry_validity(entry_valid, self._attr_valid)
         self._stale_entry_valid = wire.entry_validity(entry_valid, not_valid)
         self._no_entry = wire.encode_no_entry(validity(settings.negative_timeout))
+        self._write_back = WriteBack(filesystem, invalidate_attributes)
         self.operations = self._operations()
         self.unanswered: dict[int, Callable[[memoryview, RequestHeader], None]] = {
             Opcode.FORGET: self._forget,
@@ -170,7 +173,9 @@ class DirectHandlers:
     def _validity_of(self, node: int) -> wire.Validity:
         return self._attr_not_valid if node in self._stale else self._attr_valid
 
-    def _getattr(self, header: RequestHeader, _body: memoryview) -> Attr:
+    def _getattr(self, header: RequestHeader, body: memoryview) -> Attr:
+        if self._write_back.lost:
+            self._write_back.asked(header[_NODE], with_file=bool(wire.GETATTR_IN.decode(body)[0] & GETATTR_FH))
         return self._filesystem.getattr(header[_NODE])
 
     def _finish_attr(self, header: RequestHeader, _body: memoryview, attr: Attr) -> bytes:
@@ -230,6 +235,8 @@ class DirectHandlers:
     def _forget_node(self, node: int, nlookup: int) -> None:
         if self._backing_files is not None:
             self._backing_files.forget(node)
+        elif self._write_back.lost:
+            self._write_back.lost.pop(node, None)
         self._filesystem.forget(node, nlookup)
 
     def _interrupt(self, _body: memoryview, _header: RequestHeader) -> None:
@@ -340,13 +347,7 @@ class DirectHandlers:
         kill_suidgid = bool(write_flags & WRITE_KILL_SUIDGID)
         if not write_flags & WRITE_CACHE:
             return self._filesystem.write(node, offset, data, kill_suidgid)
-        # The kernel owns the mtime of what it writes back, but sends it only if it changed in its own eyes: not when the caller
-        # wrote within the clock tick in which the file was made.  So the later time of this WRITE must not stay.
-        before = self._filesystem.getattr(node)
-        written = self._filesystem.write(node, offset, data, kill_suidgid)
-        mtime_ns = before.mtime * _SECOND + before.mtimensec
-        self._filesystem.setattr(node, Changes(SET_MTIME, mtime_ns=mtime_ns), _caller(header))
-        return written
+        return self._write_back.write(node, offset, data, kill_suidgid, _caller(header))
 
     def _finish_write(self, _header: RequestHeader, _body: memoryview, written: int) -> bytes:
         return wire.WRITE_OUT.pack(written)

@@ -151,6 +151,8 @@ SETXATTR_ACL_KILL_SGID = 1 << 0
 """``setxattr_flags`` of SETXATTR: the caller may not keep the set-group-id bit when changing this ACL."""
 FSYNC_FDATASYNC = 1 << 0
 """``fsync_flags`` of FSYNC and FSYNCDIR."""
+GETATTR_FH = 1 << 0
+"""``getattr_flags`` of GETATTR: on behalf of an open file, by write(2), read(2) at the end or lseek(2), but not by fstat(2)."""
 
 IOC_BACKING_OPEN = 0x4010E501
 """_IOW(229, 1, struct fuse_backing_map).  The id is what ioctl(2) returns."""

@@ -51,6 +51,7 @@ RequestHeader = tuple[int, int, int, int, int, int, int, int]
 REQUEST_HEADER = Layout("=IIQQIIIHxx")
 INIT_IN = Layout("=IIIII")  # major, minor, max_readahead, flags, flags2; the last since 7.36 only
 INIT_IN_BASE = Layout("=IIII")
+GETATTR_IN = Layout("=I12x")
 FORGET_IN = Layout("=Q")
 INTERRUPT_IN = Layout("=Q")  # unique of the request whose caller got a signal
 BATCH_FORGET_IN = Layout("=I4x")  # count, then as many of FORGET_ONE
