@@ -17,6 +17,8 @@ from tests.store.archive.conftest import Bench
 from tests.store.tars import Entry, directory, entry, hard_link, stream, symlink, xattrs
 from unionfs.store.compression import decompressed
 from unionfs.store.errors import CorruptError, RefusedEntryError, StoreError
+from unionfs.store.sources.archive import _has_mark, import_image
+from unionfs.store.store import Store
 from unionfs.store.unpack import unpack_layer
 
 
@@ -130,6 +132,36 @@ def test_bomb_in_an_extended_header_is_told_before_it_is_read(tmp_path: Path) ->
     (tmp_path / "diff").mkdir()
     with pytest.raises(CorruptError, match=r"bomb"):
         unpack_layer(decompressed(stream(bomb), "bomb"), tmp_path / "diff", tmp_path / "recipe", thing="bomb")
+
+
+def test_bomb_in_an_extended_header_of_an_image_takes_no_memory(tmp_path: Path) -> None:
+    """Whether it is an image must be found out before anything is unpacked."""
+    info = tarfile.TarInfo("h")
+    info.type, info.size = tarfile.XHDTYPE, 1 << 30
+    bomb = tmp_path / "bomb.tar.gz"
+    bomb.write_bytes(gzip.compress(info.tobuf() + bytes(96 << 20), 1))
+    with Store(tmp_path / "store") as store:
+        tracemalloc.start()
+        try:
+            with pytest.raises(CorruptError, match=r"bomb\.tar\.gz"):
+                import_image(store, bomb, None)
+            assert tracemalloc.get_traced_memory()[1] < 48 << 20
+        finally:
+            tracemalloc.stop()
+        assert not list(store.staging.iterdir())
+
+
+def test_very_many_members_of_a_compressed_archive_take_no_memory(tmp_path: Path) -> None:
+    member, _ = directory("d")
+    archive = tmp_path / "many.tar.gz"
+    archive.write_bytes(gzip.compress(member.tobuf() * 20_000 + bytes(1024), 1))
+    tracemalloc.start()
+    try:
+        with archive.open("rb") as file:
+            assert not _has_mark(file, archive)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_bomb_of_zstd_takes_no_memory() -> None:

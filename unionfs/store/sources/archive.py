@@ -17,7 +17,7 @@ from unionfs.store.leases import adding
 from unionfs.store.progress import NoProgress, Progress
 from unionfs.store.reference import Reference
 from unionfs.store.sources import docker_archive, oci_layout, rootfs
-from unionfs.store.sources.files import ArchiveFiles, DirectoryFiles, Files, reading_tar
+from unionfs.store.sources.files import ArchiveFiles, DirectoryFiles, Files, ForwardHeaders, reading_tar
 from unionfs.store.sources.image_source import ImageSource, add_image
 from unionfs.store.store import Store
 
@@ -92,9 +92,13 @@ def _recognized(files: Files, selected: str | None) -> ImageSource | None:
 
 def _has_mark(file: BinaryIO, source: Path) -> bool:
     """Whether a compressed tar is an image archive.  Read as a stream: a root filesystem is not to be written out for that."""
-    stream = decompressed(file, str(source))
-    with reading_tar(str(source)), tarfile.open(fileobj=stream, mode="r|") as archive:
-        return any(_is_mark(archive, member) for member in archive)
+    headers = cast(BinaryIO, ForwardHeaders(decompressed(file, str(source))))
+    with reading_tar(str(source)), tarfile.TarFile(fileobj=headers, mode="r") as archive:
+        while (member := archive.next()) is not None:
+            archive.members.clear()  # type: ignore[attr-defined]  # or it would remember all of them
+            if _is_mark(archive, member):
+                return True
+    return False
 
 
 def _is_mark(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bool:

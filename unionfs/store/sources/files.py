@@ -25,6 +25,7 @@ MALFORMED = (tarfile.TarError, ValueError, OverflowError, IndexError, KeyError, 
 
 
 _NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EXDEV, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)
+_CHUNK = 1 << 20
 _LARGEST_HEADER = 16 << 20
 """Bytes.  An extended header holds names and attributes; its length is whatever it claims."""
 
@@ -181,6 +182,37 @@ class _Headers:
         if not 0 <= size <= _LARGEST_HEADER:
             raise tarfile.ReadError(f"a header of {size} bytes")
         return self._file.read(size)
+
+
+class ForwardHeaders:
+    """The same of a stream, which only goes forward: what is in between is read piece by piece, and no more kept."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._position = 0
+
+    def tell(self) -> int:
+        """How many bytes were read."""
+        return self._position
+
+    def seek(self, position: int, whence: int = 0) -> int:
+        """Forward, or as far as the stream goes."""
+        if whence or position < self._position:
+            raise tarfile.ReadError("a header points back")
+        while self._position < position and self.read(min(_CHUNK, position - self._position)):
+            pass
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        """As many bytes as there are, up to ``size``."""
+        if not 0 <= size <= _LARGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        parts, missing = [], size
+        while missing > 0 and (part := self._stream.read(missing)):
+            parts.append(part)
+            missing -= len(part)
+        self._position += size - missing
+        return b"".join(parts)
 
 
 class _Range(io.RawIOBase):
