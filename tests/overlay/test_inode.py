@@ -37,6 +37,17 @@ def test_first_name_that_goes_gives_way_to_the_next(place: RealDir) -> None:
     assert (inode.parent, inode.names) == (None, ())
 
 
+def test_another_name_is_none_that_goes(place: RealDir) -> None:
+    parent = Directory(1, 1, place, ())
+    inode = Inode(2, 2, 8, place, b"a")
+    assert inode.another_name(parent, b"a") is None
+    inode.parent, inode.name = parent, b"a"
+    assert inode.another_name(parent, b"a") is None
+    inode.add_name(parent, b"b")
+    assert inode.another_name(parent, b"a") == (parent, b"b")
+    assert inode.another_name(parent, b"b") == (parent, b"a")
+
+
 def test_inode_that_has_only_what_all_have_keeps_nothing_more(place: RealDir) -> None:
     inode = Inode(2, 2, 8, place, b"f")
     inode.data = None

@@ -57,7 +57,7 @@ class _Rare:
     successor: Inode | None = None
     predecessor: Inode | None = None
     carried: int = 0
-    other_names: tuple[tuple[Directory, bytes], ...] = ()
+    other_names: dict[tuple[Directory, bytes], None] | None = None
 
 
 class _RareField(Generic[_T]):
@@ -137,8 +137,8 @@ class Inode:
     """The node left behind, as long as the kernel knows it."""
     carried = _RareField(0)
     """The generation of the layer that its file was in when a snapshot carried it on into a new upper; 0: it was not."""
-    other_names = _RareField["tuple[tuple[Directory, bytes], ...]"](())
-    """Its dentries but the first."""
+    other_names = _RareField["dict[tuple[Directory, bytes], None] | None"](None)
+    """Its dentries but the first, as they were found; there may be tens of thousands of them.  None: there are none."""
 
     def __init__(self, node: int, ino: int, kind: int, place: RealDir, place_name: bytes, lower_ctime: int = 0) -> None:
         self.node = node
@@ -190,11 +190,19 @@ class Inode:
         if self.parent is None:
             return ()
         dentry = (self.parent, self.name)
-        return (dentry,) if self.rare is None else (dentry, *self.rare.other_names)
+        return (dentry,) if self.rare is None else (dentry, *(self.rare.other_names or ()))
+
+    def another_name(self, parent: Directory, name: bytes) -> tuple[Directory, bytes] | None:
+        """A dentry of it that is not this one; None if it has no other."""
+        if self.parent is not None and (self.parent, self.name) != (parent, name):
+            return self.parent, self.name
+        return next(iter(self.other_names or ()), None)
 
     def add_name(self, parent: Directory, name: bytes) -> None:
         """It has one more dentry than its first."""
-        self.other_names = (*self.other_names, (parent, name))
+        if self.other_names is None:
+            self.other_names = {}
+        self.other_names[parent, name] = None
 
     def remove_name(self, parent: Directory, name: bytes) -> None:
         """It has this dentry no more."""
@@ -202,15 +210,19 @@ class Inode:
             assert (self.parent, self.name) == (parent, name)
             self.parent, self.name = None, b""
             return
-        rest = [dentry for dentry in self.names if dentry != (parent, name)]
-        self.parent, self.name = rest[0] if rest else (None, b"")
-        self.other_names = tuple(rest[1:])
+        others = self.rare.other_names or {}
+        if (self.parent, self.name) != (parent, name):
+            others.pop((parent, name), None)
+            return
+        self.parent, self.name = next(iter(others), (None, b""))
+        if self.parent is not None:
+            del others[self.parent, self.name]
 
     def remove_names(self) -> None:
         """It has no dentry any more."""
         self.parent, self.name = None, b""
         if self.rare is not None:
-            self.rare.other_names = ()
+            self.rare.other_names = None
 
     @property
     def is_upper(self) -> bool:

@@ -124,7 +124,7 @@ class NodeTable:
                 continue
             if inode.parent is not None:
                 waiting.append(inode.parent)
-                waiting += [parent for parent, _ in inode.other_names]
+                waiting += [parent for parent, _ in inode.other_names or ()]
             self._drop(inode)
 
     def discard(self, inode: Inode) -> None:

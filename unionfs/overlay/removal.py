@@ -135,12 +135,9 @@ class KeptReachable:
             assert tree.index is not None
             inode.orphan_fd = tree.index.open_last(inode)
             return
-        names = inode.names
-        others = (
-            () if len(names) == 1 or isinstance(inode, Directory) else [dentry for dentry in names if dentry != (parent, name)]
-        )
-        if others:
-            other_parent, inode.place_name = others[0]
+        other = None if isinstance(inode, Directory) else inode.another_name(parent, name)
+        if other is not None:
+            other_parent, inode.place_name = other
             assert other_parent.upper is not None
             inode.place = other_parent.upper
         elif inode.has_own_fd:
