@@ -16,5 +16,7 @@ LEVELS = 3_000 if FULL else 400
 """Of directories, one in the other; 400 names of 10 bytes are longer than PATH_MAX already."""
 LINKS = 30_000 if FULL else 1_000
 """Names of one file."""
+OPEN_FILES = 20_000 if FULL else 600
+"""At a time."""
 LOWERED_NOFILE = 4_096 if FULL else 200
 """RLIMIT_NOFILE of a daemon that is to reach it."""
