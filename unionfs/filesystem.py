@@ -17,7 +17,9 @@ rules that hold for every method:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
+
+T = TypeVar("T")
 
 ROOT_ID = 1
 
@@ -166,6 +168,21 @@ class Blocking(Exception):  # noqa: N818  not an error but a request to wait
         self.work = work
         self.restart = restart
         self.lane = lane
+
+
+def call_now(method: Callable[..., T], *arguments: Any) -> T:
+    """Call a method of a filesystem before anything is served: whatever it asks to wait for is done here.
+
+    Raises:
+        OSError: that of the method.
+    """
+    while True:
+        try:
+            return method(*arguments)
+        except Blocking as blocking:
+            result = blocking.work()
+            if not blocking.restart:
+                return cast("T", result)
 
 
 class StaleAttributes(NamedTuple):

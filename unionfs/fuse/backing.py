@@ -20,7 +20,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterator
 
-from unionfs.filesystem import Caller, Filesystem, Opened
+from unionfs.filesystem import Caller, Filesystem, Opened, call_now
 from unionfs.fuse.protocol import IOC_BACKING_CLOSE, IOC_BACKING_OPEN, OpenFlag
 from unionfs.fuse.wire import BACKING_ID, BACKING_MAP
 from unionfs.journal import records
@@ -209,9 +209,9 @@ class BackingFiles:
         try:
             for _ in range(found.opens if found.id else 0):
                 filesystem.pin(node)
-            backing.generation = filesystem.open(node, os.O_RDONLY, _NOBODY).generation
+            backing.generation = call_now(filesystem.open, node, os.O_RDONLY, _NOBODY).generation
             if found.id:
-                st = os.fstat(filesystem.backing_fd(node))
+                st = os.fstat(call_now(filesystem.backing_fd, node))
                 if (st.st_dev, st.st_ino) != (found.device, found.ino):
                     # It was copied up, and that was the last that the other one did.
                     filesystem.leave_behind(node)

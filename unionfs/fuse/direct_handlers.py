@@ -32,6 +32,7 @@ from unionfs.filesystem import (
     Filesystem,
     Opened,
     StatFs,
+    call_now,
 )
 from unionfs.fuse import wire
 from unionfs.fuse.backing import BackingFiles
@@ -453,12 +454,12 @@ class DirectHandlers:
         if intent.act is not Act.APPEAR:
             return b""
         header = (0, intent.opcode, intent.unique, intent.parent, 0, 0, 0, 0)
-        entry = self._filesystem.lookup(intent.parent, intent.name)
+        entry = call_now(self._filesystem.lookup, intent.parent, intent.name)
         if entry is None:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), os.fsdecode(intent.name))
         if intent.opcode != Opcode.CREATE:
             return self._finish_entry(header, _NO_BODY, entry)
-        opened = self._filesystem.open(entry.node, os.O_RDWR, _caller(header))
+        opened = call_now(self._filesystem.open, entry.node, os.O_RDWR, _caller(header))
         return self._finish_create(header, memoryview(wire.CREATE_IN.pack(0, 0, 0, 0)), (entry, opened))
 
 

@@ -35,6 +35,8 @@ class Kind(IntEnum):
     LISTED = 9  # one more name at the end of that
     REPLY = 10  # what a request that another worker carried out is answered, once it is sent again
     ANSWERED = 11  # that it was
+    NO_NAME = 12  # one name of the node less
+    COUNT = 13  # how often the kernel looked a node up whose names stand elsewhere
 
 
 class Act(IntEnum):
@@ -57,6 +59,16 @@ def node(node: int, nlookup: int, parent: int, name: bytes) -> bytes:
 def name(node: int, parent: int, name: bytes) -> bytes:
     """Another dentry of the node of the record before."""
     return _HEADER.pack(Kind.NAME, _PAIR.size + len(name)) + _PAIR.pack(node, parent) + name
+
+
+def no_name(node: int, parent: int, name: bytes) -> bytes:
+    """A dentry that the node has no more."""
+    return _HEADER.pack(Kind.NO_NAME, _PAIR.size + len(name)) + _PAIR.pack(node, parent) + name
+
+
+def count(node: int, nlookup: int) -> bytes:
+    """The count of a node whose names are as they were."""
+    return _HEADER.pack(Kind.COUNT, _PAIR.size) + _PAIR.pack(node, nlookup)
 
 
 def unnamed(node: int, nlookup: int, ino: int, kind: int, fd: int, layer: bytes = b"", path: bytes = b"") -> bytes:
@@ -127,7 +139,7 @@ def node_body(body: memoryview) -> tuple[int, int, int, bytes]:
 
 
 def pair_body(body: memoryview) -> tuple[int, int, bytes]:
-    """`name` or `shown_ino`: the two numbers, the name."""
+    """`name`, `no_name`, `count` or `shown_ino`: the two numbers, the name."""
     return (*_PAIR.unpack_from(body), bytes(body[_PAIR.size :]))
 
 

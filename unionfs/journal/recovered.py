@@ -151,7 +151,22 @@ def _take_node(found: Recovered, body: memoryview) -> None:
 
 def _take_name(found: Recovered, body: memoryview) -> None:
     node, parent, name = records.pair_body(body)
-    found.nodes[node].names.append((parent, name))
+    state = found.nodes.get(node)
+    if state is not None and (parent, name) not in state.names:
+        state.names.append((parent, name))
+
+
+def _take_no_name(found: Recovered, body: memoryview) -> None:
+    node, parent, name = records.pair_body(body)
+    state = found.nodes.get(node)
+    if state is not None and (parent, name) in state.names:
+        state.names.remove((parent, name))
+
+
+def _take_count(found: Recovered, body: memoryview) -> None:
+    node, nlookup, _ = records.pair_body(body)
+    if node in found.nodes:
+        found.nodes[node].nlookup = nlookup
 
 
 def _take_unnamed(found: Recovered, body: memoryview) -> None:
@@ -211,6 +226,8 @@ def _take_answered(found: Recovered, body: memoryview) -> None:
 _TAKE = {
     Kind.NODE: _take_node,
     Kind.NAME: _take_name,
+    Kind.NO_NAME: _take_no_name,
+    Kind.COUNT: _take_count,
     Kind.UNNAMED: _take_unnamed,
     Kind.SUCCEEDED: _take_succeeded,
     Kind.GONE: _take_gone,

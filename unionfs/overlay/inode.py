@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -22,6 +23,9 @@ _CTIME_MARK = (1 << _CTIME_BITS) - 1
 _LARGEST_PRIME = (1 << _CTIME_BITS) - 39  # not a power of two: the low bits of a ctime may always be the same
 _HAS_ORIGIN = 1 << _CTIME_BITS
 INO_SHIFT = _CTIME_BITS + 1
+MANY_NAMES = 16
+"""The names of one that has more besides its first are written to the journal as they come and go."""
+
 _pack_node, _NODE = records.NODE.pack, int(records.Kind.NODE)
 _BELOW_INO = (1 << INO_SHIFT) - 1
 
@@ -243,9 +247,23 @@ class Inode:
             return self.unnamed_record() if self.node != ROOT_ID else b""
         name = self.name
         first = _pack_node(_NODE, 20 + len(name), self.node, nlookup if nlookup > 0 else 0, parent.node) + name
-        if rare is None or not rare.other_names:
-            return first
-        return first + b"".join([records.name(self.node, parent.node, name) for parent, name in rare.other_names])
+        return first if rare is None or not rare.other_names else self._named_record(first, rare.other_names)
+
+    def _named_record(self, first: bytes, others: dict[tuple[Directory, bytes], None]) -> bytes:
+        if len(others) > MANY_NAMES:
+            return records.count(self.node, max(self.nlookup, 0))
+        return first + self._other_records(others)
+
+    def _other_records(self, others: Iterable[tuple[Directory, bytes]]) -> bytes:
+        return b"".join([records.name(self.node, parent.node, name) for parent, name in others])
+
+    def whole_record(self) -> Inode | bytes:
+        """The inode itself, or, where `record` leaves its names out, the record with these."""
+        rare, parent = self.rare, self.parent
+        if rare is None or parent is None or rare.successor is not None or len(rare.other_names or ()) <= MANY_NAMES:
+            return self
+        others = rare.other_names or {}
+        return records.node(self.node, max(self.nlookup, 0), parent.node, self.name) + self._other_records(others)
 
     def unnamed_record(self) -> bytes:
         """The same as if it had no name any more."""

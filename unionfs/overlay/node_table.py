@@ -13,7 +13,7 @@ from unionfs.journal import records
 from unionfs.journal.journal import NoJournal, Recorded
 from unionfs.journal.records import Kind
 from unionfs.overlay.fd_pool import close
-from unionfs.overlay.inode import Directory, Inode, LowerLinks
+from unionfs.overlay.inode import MANY_NAMES, Directory, Inode, LowerLinks
 
 
 class NodeTable:
@@ -101,11 +101,16 @@ class NodeTable:
             inode.parent, inode.name = parent, name
         else:
             inode.add_name(parent, name)
+            if len(inode.other_names or ()) > MANY_NAMES:
+                self.touched[records.name(inode.node, parent.node, name)] = None
         parent.children[name] = inode
         self.touched[inode] = None
 
     def detach(self, inode: Inode, parent: Directory, name: bytes) -> None:
         """``inode`` has the name ``name`` no more."""
+        if inode.rare is not None and len(inode.other_names or ()) > MANY_NAMES:
+            self.touched.pop(records.name(inode.node, parent.node, name), None)
+            self.touched[records.no_name(inode.node, parent.node, name)] = None
         inode.remove_name(parent, name)
         del parent.children[name]
         self.touched[inode] = None
@@ -189,21 +194,22 @@ class NodeTable:
 
     def touch_all(self) -> None:
         """Have all there is written down anew."""
-        self.touched.update(dict.fromkeys(self._nodes.values()))
+        self.touched.update((inode.whole_record(), None) for inode in self._nodes.values())
 
     def all_current(self) -> Iterator[Recorded | bytes]:
         """See `unionfs.journal.journal.Current`."""
         # First, and whether it is gone or not: no other node will have this id, or a lower one.
         yield records.gone(self._next - 1)
         for inode in self._nodes.values():
-            yield inode
+            yield inode.whole_record()
             if isinstance(inode, Directory) and inode.order is not None and inode.order.is_kept:
                 yield inode.order.record(inode.node)
 
     def current(self, kind: int, about: int) -> Recorded | bytes | None:
         """See `unionfs.journal.journal.Current`."""
         if kind in _OF_INODES:
-            return self._nodes.get(about)
+            inode = self._nodes.get(about)
+            return None if inode is None else inode.whole_record()
         if kind in (Kind.ORDER, Kind.LISTED):
             directory = self._nodes.get(about)
             if isinstance(directory, Directory) and directory.order is not None and directory.order.is_kept:
@@ -211,4 +217,4 @@ class NodeTable:
         return None
 
 
-_OF_INODES = frozenset((Kind.NODE, Kind.NAME, Kind.UNNAMED, Kind.SUCCEEDED))
+_OF_INODES = frozenset((Kind.NODE, Kind.NAME, Kind.NO_NAME, Kind.COUNT, Kind.UNNAMED, Kind.SUCCEEDED))

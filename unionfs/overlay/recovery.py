@@ -13,7 +13,7 @@ import os
 import stat
 from dataclasses import dataclass
 
-from unionfs.filesystem import ROOT_ID, StaleAttributes
+from unionfs.filesystem import ROOT_ID, StaleAttributes, call_now
 from unionfs.journal.records import Act
 from unionfs.journal.recovered import Intent, NodeState, Recovered
 from unionfs.overlay import kinds
@@ -117,7 +117,7 @@ class _Recovery:
                 continue
             nodes.take_id(node)
             try:
-                found = tree.find(directory, name)
+                found = call_now(tree.find, directory, name)
             except OSError as error:
                 _log.warning("%s, which is in use, cannot be found again: %s", os.fsdecode(name), error.strerror)
                 continue
@@ -217,7 +217,7 @@ class _Recovery:
     def _upper_stat(self, directory: Directory, name: bytes) -> os.stat_result | None:
         """What the upper layer has under a name that it shows: no whiteout."""
         tree = self._tree
-        if tree.kind(directory, name) is None or not tree.has_upper(directory, name) or directory.upper is None:
+        if call_now(tree.kind, directory, name) is None or not tree.has_upper(directory, name) or directory.upper is None:
             return None
         return os.stat(name, dir_fd=tree.dir_fd(directory.upper), follow_symlinks=False)
 
@@ -239,7 +239,7 @@ class _Recovery:
         return True
 
     def _removed(self, parent: Directory, intent: Intent) -> bool:
-        if self._tree.kind(parent, intent.name) is not None:
+        if call_now(self._tree.kind, parent, intent.name) is not None:
             return False
         self._take_name(intent.node, intent.parent, intent.name, intent)
         return True

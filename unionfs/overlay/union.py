@@ -21,6 +21,7 @@ from unionfs.filesystem import (
     StaleAttributes,
     StaleContents,
     StatFs,
+    call_now,
 )
 from unionfs.journal.journal import NoJournal
 from unionfs.journal.recovered import Recovered
@@ -351,7 +352,7 @@ class Union:
                 tree.nodes.touched[inode] = None
         for node, name in ((intent.parent, intent.name), (intent.new_parent, intent.new_name)):
             directory = tree.nodes.find(node)
-            if isinstance(directory, Directory) and tree.kind(directory, name) is not None:
+            if isinstance(directory, Directory) and call_now(tree.kind, directory, name) is not None:
                 tree.listed(directory, name)
 
     def held_descriptors(self) -> list[int]:
