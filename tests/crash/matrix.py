@@ -137,14 +137,14 @@ def print_promises(crashes: list[Crash]) -> None:
     print("|---|---|" + "---|" * (len(ways) + 1))
     for group in dict.fromkeys(crash.group for crash in crashes):
         found = [crash for crash in crashes if crash.group == group]
-        kept = [sum(crash.way == way and crash.judgement.outcome is Outcome.AFTER for crash in found) for way in ways]
+        kept = [sum(crash.way == way and not is_broken(crash) for crash in found) for way in ways]
         changed = len({crash.change for crash in found})
         print(f"| {' | '.join(map(str, (group, changed, *kept, sum(map(is_broken, found)))))} |")
 
 
 def is_broken(crash: Crash) -> bool:
     """Whether something that was promised is not there, or anything else is wrong."""
-    return crash.judgement.outcome is not Outcome.AFTER or bool(crash.problems())
+    return crash.judgement.outcome in (Outcome.BEFORE, Outcome.BEHIND) or bool(crash.problems())
 
 
 def _tasks(arguments: argparse.Namespace) -> Iterator[Task]:
