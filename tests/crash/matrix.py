@@ -125,7 +125,8 @@ def _row(group: str, change: str, crashes: list[Crash], ways: Iterable[str]) -> 
     cells: list[object] = [group, change]
     for way in ways:
         outcomes = collections.Counter(crash.judgement.outcome for crash in crashes if crash.way == way)
-        cells += [outcomes.total(), *(outcomes[outcome] for outcome in (Outcome.BEFORE, Outcome.AFTER, Outcome.BEHIND))]
+        counts = [outcomes.total(), *(outcomes[outcome] for outcome in (Outcome.BEFORE, Outcome.AFTER, Outcome.BEHIND))]
+        cells += counts if outcomes else ["-"] * len(counts)
     cells.append(sum(bool(crash.problems()) for crash in crashes))
     return f"| {' | '.join(map(str, cells))} |"
 
