@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.takeover.more_operations import EVERYTHING
+from tests.takeover.more_operations import EVERYTHING, PASSTHROUGH
 from tests.takeover.trials import Death, Run, differences, run
 from tests.takeover.worker import Shortening
 
@@ -93,11 +93,12 @@ def run_operation(top: Path, options: str, name: str, way: Way, turn: int, choos
     """Try deaths during one operation."""
     settings, operations = EVERYTHING[options]
     operation = operations[name]
-    reference = run(top / "reference", settings, operation, looks=way.looks)
+    opens = options == PASSTHROUGH
+    reference = run(top / "reference", settings, operation, looks=way.looks, passthrough=opens)
     where = f"{options}, {name}"
     undisturbed = [f"undisturbed: {problem}" for problem in (*reference.problems, *reference.log)]
     for death in choose(len(reference.steps), way, turn):
-        found = run(top / "death", settings, operation, death, looks=way.looks, shortening=way.shortening)
+        found = run(top / "death", settings, operation, death, looks=way.looks, shortening=way.shortening, passthrough=opens)
         problems = [f"{where}: {problem}" for problem in (*undisturbed, *differences(found, reference))]
         yield Cell(options, name, found, [problem for problem in problems if not _is_declared(where, problem)])
 

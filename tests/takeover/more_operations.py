@@ -204,6 +204,34 @@ def _long_listing(client: Client, kernel: Kernel) -> Calls:
     yield lambda: kernel.create(node, os.fsencode(_LONG), os.O_WRONLY, 0o644, ROOT)
 
 
+def _lower_opened_for_writing(client: Client, kernel: Kernel) -> Calls:
+    """The copy-up while it is open for reading leaves the node behind (ESTALE); its name leads to another one."""
+    place, node = client.place("d/f"), client.node("d/f")
+    successors: list[int] = []
+    yield lambda: kernel.open(node, os.O_RDONLY)
+    yield lambda: kernel.open(node, os.O_RDONLY)
+    yield lambda: kernel.open(node, os.O_RDWR)
+    yield lambda: successors.append(kernel.lookup(*place).node)  # type: ignore[union-attr]
+    yield lambda: kernel.open(successors[0], os.O_RDWR)
+    yield lambda: kernel.setattr(node, Changes(SET_MODE, mode=0o600))
+    yield lambda: kernel.getattr(successors[0])
+    yield lambda: kernel.release(node)
+    yield lambda: kernel.release(node)
+    yield lambda: kernel.release(successors[0])
+
+
+def _removed_while_open(client: Client, kernel: Kernel) -> Calls:
+    place, node = client.place("d/h"), client.node("d/h")
+    made: list[int] = []
+    yield lambda: kernel.open(node, os.O_RDWR | os.O_TRUNC)
+    yield lambda: kernel.unlink(*place)
+    yield lambda: made.append(kernel.create(*place, os.O_RDWR, 0o600, ROOT)[0].node)
+    yield lambda: kernel.open(made[0], os.O_RDONLY)
+    yield lambda: kernel.release(made[0])
+    yield lambda: kernel.release(node)
+    yield lambda: kernel.release(made[0])
+
+
 MORE: dict[str, Operation] = {
     "lookup": Operation(each(_lookups)),
     "forget": Operation(each(_forgets)),
@@ -232,7 +260,13 @@ MORE_LINKED: dict[str, Operation] = {
     "use of a removed name": Operation(each(_use_removed("d/f")), linked=True),
 }
 
+OPENED: dict[str, Operation] = {
+    "copy-up of an open file": Operation(each(_lower_opened_for_writing)),
+    "removal of an open file": Operation(each(_removed_while_open)),
+}
+
 _PLAIN = Options(fsync="volatile")
+PASSTHROUGH = "passthrough"
 
 EVERYTHING: dict[str, tuple[Options, dict[str, Operation]]] = {
     name: (options, dict(operations)) for name, (options, operations) in CONFIGURATIONS.items()
@@ -244,3 +278,4 @@ EVERYTHING["whiteouts beside"][1].update(MORE)
 EVERYTHING["index"][1].update(MORE | MORE_LINKED)
 EVERYTHING["index and metacopy"][1].update(MORE_LINKED)
 EVERYTHING["hard links without an index"] = _PLAIN, LINKED | MORE_LINKED
+EVERYTHING[PASSTHROUGH] = _PLAIN, OPENED
