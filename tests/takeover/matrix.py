@@ -32,8 +32,8 @@ class Declared(NamedTuple):
 
 DECLARED = (
     Declared(
-        ".*, rename over an emptied directory|whiteouts beside, rmdir of a merged directory",
-        r"answer \d+ is \('GETATTR', ''",
+        ".*, rename over an emptied directory|whiteouts beside, (rmdir of a|use of a removed) merged directory",
+        r"answer \d+ is \('(GETATTR|READDIR)', ''",
         "the directory was on its way out, and what was left of it, without its lower part, has another inode number",
     ),
     Declared(

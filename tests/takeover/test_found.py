@@ -43,3 +43,11 @@ def test_descriptor_of_an_unnamed_file_that_got_a_name_with_the_death_is_closed(
 
 def test_attribute_that_a_removed_file_got_with_the_death_is_not_made_again(tmp_path: Path) -> None:
     assert _wrong(tmp_path, _PLAIN, MORE["attribute of a removed file"], "a write") == []
+
+
+def test_lookup_whose_answer_was_lost_counts_once_though_the_next_worker_dies_as_well(tmp_path: Path) -> None:
+    reference = run(tmp_path / "reference", _PLAIN, MORE["lookup"])
+    at = reference.steps.index("a write")
+    runs = [run(tmp_path / str(then), _PLAIN, MORE["lookup"], Death((at, then))) for then in range(0, 24, 2)]
+    assert max(len(found.deaths) for found in runs) == 2
+    assert [problem for found in runs for problem in differences(found, reference)] == []

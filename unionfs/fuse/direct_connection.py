@@ -267,8 +267,9 @@ class DirectConnection:
         except (OSError, Blocking):
             # Its reply may be another one now; what was counted stays so until the connection ends.
             return False
-        self._send(header, payload)
+        # Before it is written down, so that a worker that takes over from this one has counted it once as well.
         self._handlers.take_back(header, bytes(payload))
+        self._send(header, payload)
         return True
 
     def flush(self) -> None:
