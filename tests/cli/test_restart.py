@@ -26,9 +26,12 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(params=["passthrough", "cached"])
 def merged(programs: Programs, layers: Layers, request: pytest.FixtureRequest) -> Iterator[Path]:
     programs.unionfs("mount", "--data-path", request.param, *layers.arguments)
-    yield layers.merged
-    os.chdir("/")
-    programs.unionfs("umount", layers.merged)
+    with pytest.MonkeyPatch.context() as patch:
+        # A test may go into the mount, which could not be unmounted then.
+        patch.chdir("/")
+        yield layers.merged
+        os.chdir("/")
+        programs.unionfs("umount", layers.merged)
 
 
 def status(programs: Programs, merged: Path) -> dict[str, Any]:

@@ -143,7 +143,7 @@ def test_a_signal_before_trio_is_loaded_unmounts_afterwards(layers: Layers, gate
     assert not is_mounted(layers.merged)
 
 
-@pytest.mark.expects_log_error("no trio today")
+@pytest.mark.expects_log_error("no trio today|the daemon cannot serve it")
 def test_a_mount_is_taken_away_where_trio_cannot_be_loaded(
     programs: Programs, layers: Layers, gate: Gate, daemon: Daemon
 ) -> None:

@@ -44,9 +44,9 @@ class StallingUnion:
         """Mount the lower, then the union."""
         # Nothing is to be answered from the kernel's memory, nor without the daemon.
         run_unionfs(["mount", "--data-path", "cached", "-l", self._behind, "-o", "timeout=0", self.slow])
-        self._daemon = int(status(self.slow)["pid"])
+        self._daemon = int(status(self.slow)["worker"]["pid"])
         self.backend.mount([self.local, self.slow], self.upper, self.work, self.merged, ("redirect_dir=on", "index=on"))
-        self.pid = int(status(self.merged)["pid"])
+        self.pid = int(status(self.merged)["worker"]["pid"])
 
     def stop(self) -> None:
         """Unmount both."""

@@ -149,7 +149,7 @@ def test_program_that_writes_until_the_disk_is_full_is_told(union: SmallUpper) -
 @BACKENDS
 def test_daemon_without_descriptors_goes_on_when_it_has_some(union: SmallUpper) -> None:
     merged = union.merged
-    pid = json.loads(run_unionfs(["status", "--json", merged]))["pid"]
+    pid = json.loads(run_unionfs(["status", "--json", merged]))["worker"]["pid"]
     has_again = no_more_files(pid)
     refused = changes(merged)
     assert {name: errno.errorcode.get(number(change)) for name, change in refused.items()} == dict.fromkeys(refused, "EMFILE")

@@ -27,7 +27,7 @@ def receive(fd: int, buffers: Sequence[memoryview]) -> int:
     except BlockingIOError:
         return NOTHING_YET
     except OSError as error:
-        if error.errno == errno.ENODEV:
+        if error.errno in (errno.ENODEV, errno.ECONNABORTED):
             return ENDED
         if error.errno == errno.ENOENT:
             # fs/fuse/dev.c: the request was interrupted before it could be read.
@@ -38,3 +38,12 @@ def receive(fd: int, buffers: Sequence[memoryview]) -> int:
 def lacks_descriptors(error: Exception) -> bool:
     """Whether something failed for want of descriptors, in this process or on this machine; see `Filesystem.give_way`."""
     return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
+
+
+def was_aborted(fd: int) -> bool:
+    """Whether a connection that has ended was aborted (``/sys/fs/fuse/connections/N/abort``): its mount is still there then."""
+    try:
+        os.read(fd, BUFFER_SIZE)
+    except OSError as error:
+        return error.errno == errno.ECONNABORTED
+    return False

@@ -137,6 +137,9 @@ def serve(request: MountRequest, log: Path | None, ready: Callable[[], None]) ->
                 publish(dataclasses.replace(record, worker=worker))
 
             ended = hold(held, supervisor, project, lambda: serve_first(held, union, record, times), started)
+            if ended is Ended.FAILED and not supervisor.restarts:
+                # Nobody has ever served it for good: it is taken away.
+                raise DaemonError(record.mountpoint, "the daemon cannot serve it", f"see its log {log}")
         return conclude(held, supervisor, ended)
 
 

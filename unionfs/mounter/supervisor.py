@@ -41,6 +41,7 @@ class Status(Enum):
     """How a worker ends by itself: the exit status of the process."""
 
     UNMOUNTED = 0
+    ABORTED = 76  # somebody has ended the connection: the mount is there, and nobody can serve it any more
     RESTART = 75  # by the next one, of the code that is installed now
     FAILED = 70  # by an error that the next one would meet as well
     CRASHED = 71  # by an exception that nobody expected
@@ -50,7 +51,7 @@ class Ended(Enum):
     """How serving ended."""
 
     UNMOUNTED = "unmounted"
-    STOPPED = "stopped"  # while no worker was there to unmount
+    STOPPED = "stopped"  # and the mount is still there
     RESTART = "restart"
     FAILED = "failed"
 
@@ -118,6 +119,8 @@ class Supervisor:
         code = os.waitstatus_to_exitcode(status)
         if code == Status.UNMOUNTED.value:
             return Ended.UNMOUNTED
+        if code == Status.ABORTED.value:
+            return Ended.STOPPED
         if code == Status.FAILED.value:
             return Ended.FAILED
         self.restarts += 1

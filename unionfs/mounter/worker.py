@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unionfs.fuse.device import was_aborted
 from unionfs.fuse.direct_connection import DirectConnection
 from unionfs.fuse.request_times import RequestTimes
 from unionfs.journal.journal import Journal
@@ -35,6 +37,8 @@ from unionfs.overlay.upper_project import UpperProject
 
 if TYPE_CHECKING:
     from unionfs.mounter.serving import Server
+
+_log = logging.getLogger("unionfs.mounter")
 
 _LOCK_PATIENCE = 3.0
 """Seconds; a lock that the killed worker held is free at once."""
@@ -93,11 +97,17 @@ def _serve(
     with contextlib.closing(connection):
         # So that the collection below, which requests wait for, looks only through what is loaded from here on: 1 ms and not 5.
         keep_what_is_loaded()
-        server_type = load_while_serving(_load_server, connection)
+        try:
+            server_type = load_while_serving(_load_server, connection)
+        except ImportError:
+            _log.exception("what serves the mount cannot be loaded")
+            return Status.FAILED
         tune_garbage_collector()
         listener = socket.socket(fileno=os.dup(held.listener_fd))
         server = server_type(union, held.registration, record, listener, (STOP_SIGNAL,))
         status = server.serve_direct(connection, held, progress, is_settled=is_settled)
+    if status is Status.UNMOUNTED and was_aborted(held.fd):
+        status = Status.ABORTED
     if status is not Status.RESTART:
         # Otherwise the next worker needs what has no name, and makes an end of all else.
         union.close()
