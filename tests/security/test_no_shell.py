@@ -79,9 +79,14 @@ def _is_shell(words: ast.List) -> bool:
     return isinstance(first, ast.Constant) and str(first.value).rpartition("/")[2] in _SHELL_PROGRAMS
 
 
+_DECLARED = {"unionfs/mounter/held.py: pickle.load"}
+"""What one of our programs hands to the next in its place, in a file without a name that nobody else can open."""
+
+
 def test_no_source_starts_a_shell() -> None:
     assert len(SOURCES) > 300
-    assert [f"{path.relative_to(ROOT)}, {use}" for path in SOURCES for use in shell_uses(ast.parse(path.read_text()))] == []
+    uses = [(str(path.relative_to(ROOT)), use) for path in SOURCES for use in shell_uses(ast.parse(path.read_text()))]
+    assert {f"{path}: {use.partition(': ')[2]}" for path, use in uses} == _DECLARED
 
 
 @pytest.mark.parametrize(

@@ -242,6 +242,9 @@ class DirectConnection:
             journal.keep_reply(Reply(intent.unique, 0, self._handlers.reply_to(intent)))
         self._send_notices()
         journal.flush()
+        if recovered.unsettled:
+            # At once, so that nobody relies on a name between now and when the kernel has been told all.
+            self.expire_names()
         self._write_message(wire.encode_resend())
 
     def _answer_again(self, header: RequestHeader, body: memoryview) -> bool:

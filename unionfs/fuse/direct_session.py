@@ -221,11 +221,6 @@ class DirectSession:
         # In a thread: the kernel waits for locks of directories and pages, held by requests that are ours to answer.
         await trio.to_thread.run_sync(notify_all)
 
-    async def expire(self, notices: Sequence[Notice]) -> None:
-        """`tell`, and have every name looked up again before it is used."""
-        await trio.to_thread.run_sync(self._connection.expire_names)
-        await self.tell(notices)
-
 
 def _cpu_latency() -> CpuLatency | None:
     """To keep idle processors awake while requests follow one another: the clients wait on those.  None without the right to."""

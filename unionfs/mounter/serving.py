@@ -62,7 +62,7 @@ class Server:
         return Status.RESTART if session.is_stopped else Status.UNMOUNTED
 
     async def _unsettle(self, session: DirectSession) -> None:
-        await session.expire(self._union.everything())
+        await session.tell(self._union.everything())
         self._union.end_change()
 
     def serve_pyfuse3(self, fd: int, settings: SessionSettings, ready: Callable[[], None]) -> signal.Signals | None:

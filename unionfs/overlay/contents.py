@@ -15,6 +15,9 @@ from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.real_file import find_data, open_own, read_fd, remote_file, write_fd
 from unionfs.overlay.tree import Tree
 
+_NOT_NOW = (errno.EAGAIN, errno.ENOMEM)
+"""Of a read that must not wait: the kernel does not wait for memory either."""
+
 
 class Contents:
     """File contents of one union."""
@@ -74,7 +77,7 @@ class Contents:
             if error.errno == errno.EOPNOTSUPP:
                 # A filesystem in memory, or one that cannot tell: the page cache is all there is to ask.
                 return buffer[: os.preadv(fd, [buffer], offset)]
-            if error.errno != errno.EAGAIN:
+            if error.errno not in _NOT_NOW:
                 raise
             count = -1
         # Fewer bytes than asked for mean either the end of the file or that the rest is not in memory.
