@@ -12,7 +12,6 @@ import trio
 from unionfs.fuse.direct_session import DirectSession
 from unionfs.mounter.control_server import Handler
 from unionfs.mounter.held import Handover, Held, resume_command, resume_environment
-from unionfs.overlay import Union
 
 _PATIENCE = 30.0
 """Seconds for the new code to load."""
@@ -21,9 +20,8 @@ _PATIENCE = 30.0
 class Restart:
     """The operation of the control socket."""
 
-    def __init__(self, session: DirectSession, union: Union, held: Held) -> None:
+    def __init__(self, session: DirectSession, held: Held) -> None:
         self._session = session
-        self._union = union
         self._held = held
 
     @property
@@ -34,8 +32,6 @@ class Restart:
     async def _restart(self, _request: dict[str, Any]) -> object:
         """Nothing of the mount is touched before it is known that the new code can go on with it."""
         await trio.to_thread.run_sync(self._try_new_code)
-        for fd in self._union.held_descriptors():
-            os.set_inheritable(fd, True)
         self._session.stop()
         return {"worker": os.getpid()}
 

@@ -54,7 +54,7 @@ class Server:
         """Serve a mount that is ready, as one worker of several; how it ended.  ``is_settled``: whether what the kernel remembers
         is so."""
         session = DirectSession(connection, held.settings.spin_us, progress.make)
-        restart = Restart(session, self._union, held)
+        restart = Restart(session, held)
         tasks = self._tasks(session, restart.handlers)
         if not is_settled:
             tasks.beside.append(lambda: self._unsettle(session))

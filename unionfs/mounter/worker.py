@@ -108,8 +108,11 @@ def _serve(
         status = server.serve_direct(connection, held, progress, is_settled=is_settled)
     if status is Status.UNMOUNTED and was_aborted(held.fd):
         status = Status.ABORTED
-    if status is not Status.RESTART:
-        # Otherwise the next worker needs what has no name, and makes an end of all else.
+    if status is Status.RESTART:
+        # Only now, with the last request answered, is it known what has no name.  The next worker makes an end of all else.
+        for fd in union.held_descriptors():
+            os.set_inheritable(fd, True)
+    else:
         union.close()
     return status
 
