@@ -176,6 +176,24 @@ def test_snapshot_and_layers_of_a_later_worker(programs: Programs, layers: Layer
     programs.unionfs("umount", layers.merged)
 
 
+def test_layer_above_a_snapshot_is_there_for_a_later_worker(programs: Programs, layers: Layers, tmp_path: Path) -> None:
+    programs.unionfs("mount", *layers.arguments)
+    (layers.merged / "base").write_text("one\n")
+    programs.unionfs("snapshot", layers.merged, "first")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/base").write_text("more\n")
+    programs.unionfs("layers", layers.merged, "add", "--top", tmp_path / "more")
+    (layers.merged / "new").write_text("new\n")
+    programs.unionfs("snapshot", layers.merged, "second")
+    before = status(programs, layers.merged)["lowers"]
+    for _ in range(2):
+        kill_worker(programs, layers.merged)
+        assert status(programs, layers.merged)["lowers"] == before
+    assert (layers.merged / "base").read_text() == "more\n"
+    assert (layers.merged / "new").read_text() == "new\n"
+    programs.unionfs("umount", layers.merged)
+
+
 @pytest.mark.expects_log_error("ends on an internal error|got nowhere|nobody serves it any more")
 def test_mount_that_nobody_can_serve_is_dead_and_says_why(programs: Programs, layers: Layers, tmp_path: Path) -> None:
     programs.unionfs("mount", *layers.arguments)

@@ -33,6 +33,7 @@ from unionfs.mounter.size_limits import open_union
 from unionfs.mounter.snapshot_layers import with_snapshots
 from unionfs.mounter.supervisor import STOP_SIGNAL, Status
 from unionfs.overlay import Stack, Union
+from unionfs.overlay.snapshots import snapshots_directory
 from unionfs.overlay.upper_project import UpperProject
 
 if TYPE_CHECKING:
@@ -66,10 +67,18 @@ def take_over(held: Held, project: UpperProject | None, restarts: int, last_end:
     recovered = read_journal(file, open_descriptors())
     close_left_over(held, recovered.descriptors)
     old = held.registration.read()
-    stacked, snapshots = with_snapshots(dataclasses.replace(held.request, lowers=_lowers(old)))
+    chain, snapshots = with_snapshots(dataclasses.replace(held.request, lowers=()))
+    stacked = dataclasses.replace(held.request, lowers=_lowers(old, chain.lowers))
     _refuse_covered(stacked, old.device)
     _lock_upper(held, stacked)
-    stack = Stack(stacked.lowers, stacked.upper, stacked.work, stacked.data, stacked.read_only, snapshots)
+    stack = Stack(
+        stacked.lowers,
+        stacked.upper,
+        stacked.work,
+        stacked.data,
+        stacked.read_only,
+        former_uppers=frozenset(chain.lowers),
+    )
     union = open_union(stack, stacked, project)
     found = union.recover(recovered)
     journal = Journal(file)
@@ -123,8 +132,25 @@ def _load_server() -> type[Server]:
     return Server
 
 
-def _lowers(record: Record) -> tuple[Path, ...]:
-    return tuple(Path(path) for path in record.lowers[record.snapshots :])
+def _lowers(record: Record, chain: tuple[Path, ...]) -> tuple[Path, ...]:
+    """The lowers of a mount whose snapshots are ``chain`` now: those of its record, unless a change was cut off after that."""
+    known = [Path(path) for path in record.lowers]
+    if chain and chain[0] not in known and set(chain[1:]) <= set(known):
+        known.insert(0, chain[0])  # one that was just taken is on top
+    former = _snapshots_of(record, known)
+    if set(chain) <= set(known):
+        return tuple(path for path in known if path in chain or path not in former)
+    # Several became one, or others: they take the place of the first.
+    place = next((index for index, path in enumerate(known) if path in former), 0)
+    others = [path for path in known if path not in former]
+    return (*others[:place], *chain, *others[place:])
+
+
+def _snapshots_of(record: Record, lowers: list[Path]) -> set[Path]:
+    if record.upper is None:
+        return set()
+    directory = snapshots_directory(Path(record.upper))
+    return {path for path in lowers if path.is_relative_to(directory)}
 
 
 def _refuse_covered(stacked: MountRequest, device: int) -> None:

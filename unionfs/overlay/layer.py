@@ -37,6 +37,8 @@ class Stack:
     """Whether ``upper`` is only looked at: then ``work`` need not be there, and may have an index."""
     snapshots: int = 0
     """How many of ``lowers``, from the top on, were the upper once (`unionfs.overlay.snapshots`)."""
+    former_uppers: frozenset[Path] = frozenset()
+    """More of them that were: where layers were added above."""
 
 
 _MOST_HIDDEN = 50_000

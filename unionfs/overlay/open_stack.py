@@ -61,8 +61,8 @@ class OpenStack:
     def _open_layers(self, stack: Stack, options: Options) -> None:
         for index, path in enumerate(stack.lowers):
             self.lowers.append(open_lower(index, path))
-        for layer in self.lowers[: stack.snapshots]:
-            layer.is_snapshot = True
+        for index, layer in enumerate(self.lowers):
+            layer.is_snapshot = index < stack.snapshots or layer.path in stack.former_uppers
         for index, path in enumerate(stack.data):
             self.data_only.append(open_lower(index, path, "data"))
         if stack.upper is not None and stack.read_only:

@@ -66,13 +66,18 @@ class CarriedFile(NamedTuple):
     names: tuple[bytes, ...]
 
 
+def snapshots_directory(upper: Path) -> Path:
+    """Where the snapshots of an upper are."""
+    return upper.with_name(f".{upper.name}.snapshots")
+
+
 class Snapshots:
     """The snapshots of one upper.  Whoever changes anything has locked that (`unionfs.mounter.locks`)."""
 
     def __init__(self, upper: Path, xattrs: PrivateXattrs) -> None:
         """``upper``: absolute, without symbolic links."""
         self.upper = upper
-        self.directory = upper.with_name(f".{upper.name}.snapshots")
+        self.directory = snapshots_directory(upper)
         self._xattrs = xattrs
 
     # -- looking ----------------------------------------------------------------------------------------------------------
