@@ -177,7 +177,7 @@ def test_snapshot_and_layers_of_a_later_worker(programs: Programs, layers: Layer
 
 
 def test_layer_above_a_snapshot_is_there_for_a_later_worker(programs: Programs, layers: Layers, tmp_path: Path) -> None:
-    programs.unionfs("mount", *layers.arguments)
+    programs.unionfs("mount", "-o", "index=on", *layers.arguments)
     (layers.merged / "base").write_text("one\n")
     programs.unionfs("snapshot", layers.merged, "first")
     (tmp_path / "more").mkdir()

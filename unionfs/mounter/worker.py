@@ -78,6 +78,7 @@ def take_over(held: Held, project: UpperProject | None, restarts: int, last_end:
         stacked.data,
         stacked.read_only,
         former_uppers=frozenset(chain.lowers),
+        goes_on=True,
     )
     union = open_union(stack, stacked, project)
     found = union.recover(recovered)

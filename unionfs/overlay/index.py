@@ -47,9 +47,10 @@ class Index:
         origins: Origins,
         xattrs: PrivateXattrs,
         read_only: bool = False,
+        top_lower: Layer | None = None,
     ) -> None:
         """Open the index in ``work``, the directory that the user named.  Make it if need be, and clean up what a crash left in
-        it, if not ``read_only``.
+        it, if not ``read_only``.  ``top_lower``: what it must have been made over, if that is to be verified.
 
         Raises:
             OSError: EOPNOTSUPP or EPERM: a lower's filesystem has no file handles, or we may not open them; ESTALE: the index is
@@ -58,7 +59,8 @@ class Index:
         self._origins = origins
         self._xattrs = xattrs
         _verify_handles(lowers, origins)
-        _verify_lower(upper, lowers[0], origins, xattrs, read_only)
+        if top_lower is not None:
+            _verify_lower(upper, top_lower, origins, xattrs, read_only)
         path = work / _NAME
         if not read_only:
             with contextlib.suppress(FileExistsError):

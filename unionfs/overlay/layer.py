@@ -39,6 +39,8 @@ class Stack:
     """How many of ``lowers``, from the top on, were the upper once (`unionfs.overlay.snapshots`)."""
     former_uppers: frozenset[Path] = frozenset()
     """More of them that were: where layers were added above."""
+    goes_on: bool = False
+    """Whether a union in use goes on: its lowers may be others than those that its index was made over."""
 
 
 _MOST_HIDDEN = 50_000

@@ -47,7 +47,8 @@ class NewUpper:
         """
         if self._tree.index is None:
             return
-        index = self.index = Index(self._staged.directory, self.layer, lowers, Origins(lowers, self.layer), self._tree.xattrs)
+        origins, xattrs = Origins(lowers, self.layer), self._tree.xattrs
+        index = self.index = Index(self._staged.directory, self.layer, lowers, origins, xattrs, top_lower=lowers[0])
         index.place.layer.override, index.place.layer.generation = self.layer.override, self.layer.generation
 
     def put_index_in_place(self) -> None:

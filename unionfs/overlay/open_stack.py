@@ -78,7 +78,8 @@ class OpenStack:
         if stack.read_only and not has_index(stack.work):
             return
         try:
-            self.index = Index(stack.work, self.upper, self.lowers, self.origins, self.xattrs, stack.read_only)
+            lower = None if stack.goes_on else self.lowers[0]
+            self.index = Index(stack.work, self.upper, self.lowers, self.origins, self.xattrs, stack.read_only, lower)
             self.index.place.layer.override = self.upper.override
         except OSError as error:
             if options.index == "on":
