@@ -84,9 +84,6 @@ class NoJournal:
     def commit_counted(self, unique: int) -> None:
         """See `Journal.commit_counted`."""
 
-    def commit_early(self) -> None:
-        """See `Journal.commit_early`."""
-
     def flush(self) -> None:
         """See `Journal.flush`."""
 
@@ -159,7 +156,7 @@ class Journal(NoJournal):
         touched = self.touched
         if len(touched) == 1:
             item = touched.popitem()[0]
-            data = item if item.__class__ is bytes else item.record()  # type: ignore[union-attr]
+            data = item if isinstance(item, bytes) else item.record()
         else:
             data = self._joined()
             touched.clear()
@@ -171,10 +168,6 @@ class Journal(NoJournal):
 
     def _joined(self) -> bytes:
         return b"".join([item if isinstance(item, bytes) else item.record() for item in self.touched])
-
-    def commit_early(self) -> None:
-        """The same in the middle of a request that from here on can only be answered with success and without a payload."""
-        self.commit(self.header[2], 0, b"")
 
     def flush(self) -> None:
         """Write down what was touched outside any request."""
@@ -197,7 +190,7 @@ class Journal(NoJournal):
 
     def take_reply(self, unique: int) -> Reply | None:
         """What the request is answered, which comes again; None if it must be carried out."""
-        reply = self.replies.pop(unique & ~RESENT, None)
+        reply = self.replies.pop(unique & _NOT_RESENT, None)
         if reply is not None:
             self.touched[records.answered(reply.unique)] = None
         return reply

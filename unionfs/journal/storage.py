@@ -47,7 +47,7 @@ _REPLY = struct.Struct("=QiI")  # unique, errno, length of the payload
 _PAYLOAD_AT = _REPLY_AT + _REPLY.size
 
 
-_pack_transaction = _TRANSACTION.pack
+_pack_transaction, _TRANSACTION_SIZE = _TRANSACTION.pack, _TRANSACTION.size
 
 
 class JournalFile:
@@ -77,7 +77,7 @@ class JournalFile:
 
     def append(self, unique: int, answer: int, data: bytes) -> int:
         """Write a transaction, ``data``: what the request ``unique`` changed.  Where the log ends now."""
-        length = 16 + len(data)
+        length = _TRANSACTION_SIZE + len(data)
         base = self._base
         at = self.head - base
         end = at + length
@@ -85,7 +85,7 @@ class JournalFile:
             return self._append_beyond(_pack_transaction(_MARK | answer, length, unique) + data)
         self._window[at:end] = _pack_transaction(_MARK | answer, length, unique) + data
         self.head = head = base + end
-        self.numbers[0] = head
+        self.numbers[HEAD] = head
         return head
 
     def _append_beyond(self, data: bytes) -> int:
