@@ -69,7 +69,7 @@ class Attachment:
         poll.register(self._pidfd, select.POLLIN)
         if self._may_send and self._reads_stdin and self._has_started:
             poll.register(0, select.POLLIN)
-        ready = [fd for fd, _ in poll.poll()]
+        ready = _ready_or_last_words(poll, self._connection, self._pidfd)
         if self._pidfd in ready and self._connection.fileno() not in ready:
             # It has ended, and its last words are read.  The socket itself tells nothing: the mount's daemon has it too.
             raise _monitor_killed(self._monitor)
@@ -143,7 +143,7 @@ def wait_until_started(monitor: int, connection: socket.socket) -> str:
     poll.register(connection, select.POLLIN)
     poll.register(pidfd, select.POLLIN)
     try:
-        while any(fd == connection.fileno() for fd, _ in poll.poll()):
+        while connection.fileno() in _ready_or_last_words(poll, connection, pidfd):
             for frame in decoder.feed(_receive(connection, monitor)):
                 if frame.kind is Kind.STARTED:
                     return frame.data.decode()
@@ -152,6 +152,15 @@ def wait_until_started(monitor: int, connection: socket.socket) -> str:
     finally:
         os.close(pidfd)
     raise _monitor_killed(monitor)
+
+
+def _ready_or_last_words(poll: select.poll, connection: socket.socket, pidfd: int) -> list[int]:
+    """Which are ready; ``pidfd`` without ``connection`` only where the monitor has ended and all it said is read."""
+    ready = [fd for fd, _ in poll.poll()]
+    if pidfd in ready and connection.fileno() not in ready:
+        # poll(2) looks at one after the other: between the two the monitor may have said its last words and ended.
+        ready = [fd for fd, _ in poll.poll(0)]
+    return ready
 
 
 def _receive(connection: socket.socket, monitor: int) -> bytes:
