@@ -10,6 +10,7 @@ import pytest
 
 from tests.load import progress as module
 from tests.load.progress import Progress, StalledError
+from tests.programs import wait_until
 
 
 @pytest.fixture
@@ -21,12 +22,23 @@ def progress() -> Iterator[Progress]:
 
 
 def test_a_wait_ends_when_the_clients_have_done_so_much_more(progress: Progress) -> None:
-    os.write(progress.write_end, b"." * 10)
-    client = threading.Thread(target=lambda: [os.write(progress.write_end, b".") for _ in range(20)])
+    before = 10
+    os.write(progress.write_end, b"." * before)
+    wait_until(lambda: progress.count == before, "the count of what was done before")
+    has_ended = threading.Event()
+
+    def work() -> None:
+        while not has_ended.is_set():
+            os.write(progress.write_end, b".")
+
+    client = threading.Thread(target=work)
     client.start()
-    assert progress.wait_for(5)
-    assert progress.count >= 5
-    client.join()
+    try:
+        assert progress.wait_for(5)
+    finally:
+        has_ended.set()
+        client.join()
+    assert progress.count >= before + 5
 
 
 def test_a_wait_ends_with_the_load(progress: Progress) -> None:
