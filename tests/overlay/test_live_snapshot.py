@@ -312,6 +312,37 @@ def test_names_of_an_indexed_file_stay_names_of_one_file(tmp_path: Path) -> None
     live.union.close()
 
 
+def test_indexed_file_in_a_directory_renamed_into_a_new_one_is_in_the_snapshot(tmp_path: Path) -> None:
+    lower = build(tmp_path / "lower", {"d/one": b"lower"})
+    os.link(lower / "d/one", lower / "d/other")
+    live = Live(tmp_path, [lower], Options(index="on", fsync="volatile"))
+    live.client.write("d/one", b"upper")
+    live.client.unlink("d/one")
+    live.client.mkdir("new")
+    live.client.rename("d", "new/d")
+    live.take()
+    assert live.client.read("new/d/other") == b"upper"
+    live.assert_like_fresh_mount()
+    live.union.close()
+
+
+def test_indexed_file_that_is_open_and_whose_other_names_nobody_knows_goes_on(tmp_path: Path) -> None:
+    lower = build(tmp_path / "lower", {"a": b"lower", "d/x": b""})
+    os.link(lower / "a", lower / "d/other")
+    live = Live(tmp_path, [lower], Options(index="on", fsync="volatile"))
+    live.client.write("a", b"upper")
+    live.client.unlink("d/other")
+    live.client.call(live.union.link, live.client.node("a"), *live.client.place("d/new"))
+    live.kernel.let_go()
+    node = live.client.node("a")
+    live.client.unlink("a")
+    live.take()
+    assert live.client.read("d/new") == b"upper"
+    assert live.client.node("d/new") == node
+    live.assert_like_fresh_mount()
+    live.union.close()
+
+
 def test_read_only_union_has_no_snapshots(lower: Path) -> None:
     union = Union(Stack((lower,)))
     with pytest.raises(OSError, match="read-only"):
