@@ -31,7 +31,7 @@ from tests.load.programs_work import ProgramsWork
 from tests.load.readers_work import ReadersWork
 from tests.load.work import Work, weighted
 
-_SHOWN = 300
+_SHOWN = 1500
 """Characters of a value in a report."""
 
 
@@ -92,6 +92,7 @@ class Client:
             print(self.report.steps, type(pair.union).__name__, _shown(operation), _shown(expected), file=sys.stderr)
         if found == expected:
             return True
+        found, expected = _what_differs(found, expected)
         kind, report = type(pair.union).__name__, self.report
         report.is_error = _is_error(found) and not _is_error(expected)
         report.failure = (
@@ -117,6 +118,14 @@ class Client:
 
 def _is_error(outcome: object) -> bool:
     return isinstance(outcome, tuple) and len(outcome) == 2 and outcome[0] == "errno"
+
+
+def _what_differs(found: object, expected: object) -> tuple[object, object]:
+    """The same, but of two whole trees the names that are not the same."""
+    if not isinstance(found, dict) or not isinstance(expected, dict):
+        return found, expected
+    names = [name for name in {**found, **expected} if found.get(name) != expected.get(name)]
+    return {name: found.get(name) for name in names}, {name: expected.get(name) for name in names}
 
 
 def _shown(value: object) -> str:
