@@ -166,6 +166,35 @@ def test_snapshots_that_nothing_shows_are_merged_as_well(live: Live) -> None:
     live.assert_like_fresh_mount()
 
 
+def changed_in_both(live: Live) -> int:
+    """A file, and a directory, whose inode numbers nothing tells of after the merge; the node of the file."""
+    live.client.mkdir("own")
+    live.client.write("own/n", b"first")
+    live.take("one")
+    live.client.write("own/n", b"second")
+    live.take("two")
+    node = live.client.node("own/n")
+    merge(live, 2, 1)
+    return node
+
+
+def test_what_has_the_number_of_a_merged_file_goes_on_over_a_change_of_layers(live: Live, tmp_path: Path) -> None:
+    node = changed_in_both(live)
+    added = open_lower(0, build(tmp_path / "added", {"other": b""}))
+    live.kernel.tell(live.union.change_layers([added, *live.union.lowers]).apply())
+    live.kernel.tell(live.union.reread_layers(kernel_keeps_sizes=True).apply())
+    assert live.client.node("own/n") == node
+    live.client.call(live.union.write, node, 0, b"THIRD")
+    assert live.client.read("own/n") == b"THIRDd"
+
+
+def test_what_has_the_number_of_a_merged_file_goes_on_over_a_rollback(live: Live) -> None:
+    node = changed_in_both(live)
+    live.kernel.tell(live.union.prepare_rollback("two", keeps=False).take(lambda _: None, force=False).notices)
+    assert live.client.node("own/n") == node
+    assert live.union.getattr(node).nlink == 1
+
+
 def test_layer_added_between_them_refuses_the_merge(live: Live, tmp_path: Path) -> None:
     live.take("one")
     added = open_lower(0, build(tmp_path / "added", {"added": b""}))

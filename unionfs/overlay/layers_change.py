@@ -111,8 +111,21 @@ class LayersChange:
                         self._stale_contents.append(StaleContents(child.node))
 
     def _goes_on(self, known: Inode, seen: Inode) -> bool:
-        """Whether what a name leads to is the object that it led to before."""
-        return _is_same(known, seen)
+        """Whether what a name leads to is the object that it led to before.  Directories are the same if their path is, whatever
+        they merge."""
+        if known.kind == kinds.DIR or seen.kind == kinds.DIR:
+            return known.kind == seen.kind
+        if not _is_alike(known, seen):
+            return False
+        # Upper objects are found by their own names, and nobody but the union changes those.
+        return known.is_upper or known.ino == seen.ino or self._is_where_it_was(known, seen)
+
+    def _is_where_it_was(self, known: Inode, seen: Inode) -> bool:
+        """Whether a lower object that shows another number is the same nevertheless: after a merge of snapshots it may show one
+        that nothing tells of any more (docs/snapshots.md, "Merging")."""
+        if self._underneath is not None and _was_changed(known, seen):
+            return False
+        return (known.links is not None and seen.links is not None) or place_of(known) == place_of(seen)
 
     def _compare_names(self, known: Directory, seen: Directory) -> None:
         # The kernel may remember of a name it asked for that it is not there.
@@ -246,18 +259,16 @@ class LayersChange:
         nodes.release(parent)
 
 
-def _is_same(known: Inode, seen: Inode) -> bool:
-    """Whether a name leads to the same object as before.  Directories are the same if their path is, whatever they merge."""
-    if known.kind != seen.kind:
+def place_of(inode: Inode) -> tuple[Layer, tuple[bytes, ...], bytes]:
+    """Where its real object is: the layer, the directories on the way from its root, the name."""
+    return inode.place.layer, inode.place.names(), inode.place_name
+
+
+def _is_alike(known: Inode, seen: Inode) -> bool:
+    """Whether both may be one object that is no directory."""
+    if known.kind != seen.kind or known.is_upper != seen.is_upper or not _has_same_data(known, seen):
         return False
-    if known.kind == kinds.DIR:
-        return True
-    if known.is_upper != seen.is_upper or not _has_same_data(known, seen):
-        return False
-    if known.links is not None and seen.links is not None and known.links.key != seen.links.key:
-        return False
-    # Upper objects are found by their own names, and nobody but the union changes those.
-    return known.is_upper or known.ino == seen.ino
+    return known.links is None or seen.links is None or known.links.key == seen.links.key
 
 
 def _was_changed(known: Inode, seen: Inode) -> bool:

@@ -28,9 +28,10 @@ from unionfs.overlay.detached_layers import DetachedLayers, layers_of
 from unionfs.overlay.index_names import link_all_names
 from unionfs.overlay.inode import Directory, Inode, ctime_mark
 from unionfs.overlay.layer import Layer, RealDir, open_lower, waited_for
-from unionfs.overlay.layers_change import InTheWay, LayersChange
+from unionfs.overlay.layers_change import InTheWay, LayersChange, place_of
 from unionfs.overlay.live_snapshot import abandon_copy_ups, refusal
 from unionfs.overlay.new_upper import NewUpper
+from unionfs.overlay.snapshot_origins import numbered
 from unionfs.overlay.snapshots import Snapshot, Snapshots
 from unionfs.overlay.tree import Tree
 
@@ -196,12 +197,10 @@ class _Change(LayersChange):
         super().__init__(tree, lowers, base=base)
 
     def _goes_on(self, known: Inode, seen: Inode) -> bool:
-        if known.kind != seen.kind or known.ino != seen.ino:
-            return False
-        if known.kind == kinds.DIR:
-            return True
+        if isinstance(known, Directory) and isinstance(seen, Directory):
+            return known.ino == seen.ino or _has_number_of_one(known, seen)
         # Nothing but the same real object: what is open must stay what it was.
-        return not known.is_upper and _object(known) == _object(seen) and super()._goes_on(known, seen)
+        return not known.is_upper and place_of(known) == place_of(seen) and super()._goes_on(known, seen)
 
     def _find_in_the_way(self) -> Iterator[InTheWay]:
         kept = {known for known, *_ in self._kept}
@@ -302,5 +301,9 @@ def _is_held(inode: Inode) -> bool:
     return inode.nlookup > 0 or (inode.rare is not None and inode.predecessor is not None)
 
 
-def _object(inode: Inode) -> tuple[object, ...]:
-    return inode.place.layer, inode.place.path(), inode.place_name
+def _has_number_of_one(known: Directory, seen: Directory) -> bool:
+    """Whether the number of both is that of one real directory, which may show another one since a merge of snapshots."""
+    if not known.lowers or not seen.lowers:
+        return False
+    one, other = numbered(known.lowers), numbered(seen.lowers)
+    return (one.layer, one.names()) == (other.layer, other.names())
