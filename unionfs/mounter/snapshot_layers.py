@@ -10,10 +10,11 @@ from unionfs.overlay.private_xattrs import PrivateXattrs
 from unionfs.overlay.snapshots import Snapshots
 
 
-def with_snapshots(checked: MountRequest) -> tuple[MountRequest, int]:
+def with_snapshots(checked: MountRequest, *, goes_on: bool = False) -> tuple[MountRequest, int]:
     """``checked`` with the snapshots below its upper put above its lowers; how many there are.
 
-    If it is writable, and so locked, what a crash left of the making of a snapshot is finished or removed first.
+    If it is writable, and so locked, what a crash left of the making of a snapshot is finished or removed first.  ``goes_on``: it
+    is mounted, and another worker goes on.
 
     Raises:
         RefusedError: one of them is not there.
@@ -23,7 +24,7 @@ def with_snapshots(checked: MountRequest) -> tuple[MountRequest, int]:
     snapshots = Snapshots(checked.upper, PrivateXattrs(checked.union.userxattr))
     try:
         if not checked.read_only:
-            snapshots.recover(checked.work)
+            snapshots.recover(checked.work, goes_on=goes_on)
         chain = snapshots.chain()
     except OSError as error:
         shown = from_os_error(error, str(checked.upper))

@@ -67,7 +67,7 @@ def take_over(held: Held, project: UpperProject | None, restarts: int, last_end:
     recovered = read_journal(file, open_descriptors())
     close_left_over(held, recovered.descriptors)
     old = held.registration.read()
-    chain, snapshots = with_snapshots(dataclasses.replace(held.request, lowers=()))
+    chain, snapshots = with_snapshots(dataclasses.replace(held.request, lowers=()), goes_on=True)
     stacked = dataclasses.replace(held.request, lowers=_lowers(old, chain.lowers))
     _refuse_covered(stacked, old.device)
     _lock_upper(held, stacked)

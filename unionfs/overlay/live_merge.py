@@ -26,6 +26,7 @@ from unionfs.overlay.layer import Layer, RealDir, open_lower
 from unionfs.overlay.layers_change import InTheWay, LayersChange
 from unionfs.overlay.live_snapshot import refusal
 from unionfs.overlay.merge_layers import Merged, prepare_merge
+from unionfs.overlay.metadata_copy import copy_metadata
 from unionfs.overlay.snapshots import Snapshots
 from unionfs.overlay.tree import Tree
 
@@ -102,7 +103,7 @@ class LiveMerge:
                 old = self._tree.lowers
                 lowers = [*old[: self._first], layer, *old[self._first + self._count :]]
                 change = _Change(self._tree, lowers, merged.staged.directory)
-                change.keep_nameless(merged.staged.directory.with_name(f"{merged.staged.number}.kept"))
+                change.keep_nameless(self.snapshots.kept_directory(merged.staged.number))
             merged.staged.publish(self._sync)
         except BaseException:
             if change is not None:
@@ -169,7 +170,9 @@ class _Change(LayersChange):
         self._kept_layer = open_lower(0, directory)
         for inode in nameless:
             if isinstance(inode, Directory):
-                (directory / f"{inode.node}").mkdir(mode=0o700)
+                empty = directory / f"{inode.node}"
+                empty.mkdir(mode=0o700)
+                copy_metadata(self._tree, inode, os.fsencode(empty), self._tree.stat(inode))
                 self._nameless[inode] = None, None
                 continue
             data = inode.data.place if isinstance(inode.data, DataPlace) else None

@@ -17,6 +17,8 @@ from unionfs.filesystem import ROOT_ID, StaleAttributes, call_now
 from unionfs.journal.records import Act
 from unionfs.journal.recovered import Intent, NodeState, Recovered
 from unionfs.overlay import kinds
+from unionfs.overlay.detached_layers import DetachedLayers
+from unionfs.overlay.former_layers import FormerLayers
 from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.layer import Layer, RealDir
 from unionfs.overlay.listing import kind_of
@@ -39,24 +41,28 @@ class Found:
     lost: int
 
 
-def recover(tree: Tree, recovered: Recovered) -> Found:
-    """Make the inodes known under their node ids; ``tree`` is fresh.
+def recover(tree: Tree, recovered: Recovered, detached: DetachedLayers) -> Found:
+    """Make the inodes known under their node ids; ``tree`` is fresh.  ``detached`` gets the layers that are no part of it, but in
+    use.
 
     Raises:
         OSError: the root, or a directory that the intent is about, cannot be read.
     """
-    recovery = _Recovery(tree, recovered)
+    recovery = _Recovery(tree, recovered, detached)
     done = recovery.settle_intent()
     recovery.find_all()
     return Found(done, recovery.lost)
 
 
 class _Recovery:
-    def __init__(self, tree: Tree, recovered: Recovered) -> None:
+    def __init__(self, tree: Tree, recovered: Recovered, detached: DetachedLayers) -> None:
         self._tree = tree
+        self._former = FormerLayers(tree, detached)
         self._states = recovered.nodes
         self._recovered = recovered
         self._missing: set[int] = set()
+        self._next_id = max(recovered.last_node, ROOT_ID) + 1
+        """Of the first node that no worker knew."""
         tree.copied_up_inos.update(recovered.inos)
 
     @property
@@ -73,7 +79,8 @@ class _Recovery:
         for node, state in states.items():
             if not state.names and not state.successor and state.nlookup and not self._is_settled(node):
                 self._restore_unnamed(node, state)
-        nodes.take_id(max(self._recovered.last_node, ROOT_ID) + 1)
+        self._former.remove_unused()
+        nodes.take_id(self._next_id)
         for node, state in states.items():
             if state.successor:
                 self._restore_stale(node, state)
@@ -115,7 +122,8 @@ class _Recovery:
             directory = nodes.find(parent)
             if not isinstance(directory, Directory):
                 continue
-            nodes.take_id(node)
+            # Where its names lead to files of their own by now, the first that is found is its.
+            nodes.take_id(self._next_id if nodes.find(node) is not None else node)
             try:
                 found = call_now(tree.find, directory, name)
             except OSError as error:
@@ -125,6 +133,7 @@ class _Recovery:
                 _log.warning("%s, which is in use, is not what it was", os.fsdecode(name))
         if nodes.find(node) is None:
             self._missing.add(node)
+            self._next_id = max(self._next_id, found[0].node + 1) if found is not None else self._next_id
 
     # -- what has no name -------------------------------------------------------------------------------------------------
 
@@ -160,10 +169,11 @@ class _Recovery:
     def _unopened(self, node: int, state: NodeState) -> Inode | None:
         """A lower object that was removed from the union."""
         layer = next((layer for layer in self._layers() if os.fsencode(layer.path) == state.layer), None)
-        if layer is None:
+        found = (layer, state.path) if layer is not None else self._former.find(node, state)
+        if found is None:
             return None
         place = layer.root
-        *names, last = state.path.split(b"/")
+        *names, last = path.split(b"/")
         for name in names:
             place = RealDir(layer, place, name)
         if state.kind == kinds.DIR:

@@ -9,6 +9,8 @@ What is being made is called ``7.new``, and counts if the upper has 7 in ``union
 made, and `finish` does what is left, as often as need be.  Otherwise nothing has happened, and it is removed.  ``carried`` in
 it lists the files that are in the new upper and the frozen one both, since somebody has them open for writing, with the
 copies that replace them in the frozen one.  ``discarded`` in it says that what was the upper is to be removed (a rollback).
+
+``7.kept`` has what a running union still needs of the layers that were merged into 7 (`unionfs.overlay.live_merge`).
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FINISHED = re.compile(r"[1-9][0-9]*")
 _NEW = ".new"
+_KEPT = ".kept"
 _ABOUT, _CARRIED, _COPIES, _DISCARDED, _LAYER = "about", "carried", "copies", "discarded", "layer"
 
 
@@ -111,6 +114,14 @@ class Snapshots:
         """The layers of these snapshots.  ENOENT as `chain`."""
         return tuple(self._layer(number) for number in numbers)
 
+    def kept_directory(self, number: int) -> Path:
+        """Where a running union keeps what it needs of the layers that were merged into the snapshot ``number``."""
+        return self.directory / f"{number}{_KEPT}"
+
+    def kept_directories(self) -> list[Path]:
+        """Those that are there."""
+        return list(self.directory.glob(f"*{_KEPT}"))
+
     def _layer(self, number: int) -> Path:
         for name in (str(number), f"{number}{_NEW}"):
             layer = self.directory / name / _LAYER
@@ -186,8 +197,9 @@ class Snapshots:
         """Let a layer lie on these snapshots."""
         _set_list(layer, self._xattrs, numbers)
 
-    def recover(self, work: Path | None) -> None:
-        """Finish or remove what a crash left.  ``work`` is the work directory, if there is one.
+    def recover(self, work: Path | None, *, goes_on: bool = False) -> None:
+        """Finish or remove what a crash left.  ``work`` is the work directory, if there is one.  ``goes_on``: a union in use goes
+        on; what it has kept stays.
 
         Raises:
             OSError: what the filesystem says.
@@ -199,7 +211,7 @@ class Snapshots:
         made_with = self._made_with()
         for name in names:
             number = name.removesuffix(_NEW)
-            if _FINISHED.fullmatch(name):
+            if _FINISHED.fullmatch(name) or (goes_on and name.endswith(_KEPT)):
                 continue
             directory = self.directory / name
             if name.endswith(_NEW) and _FINISHED.fullmatch(number) and int(number) == made_with:

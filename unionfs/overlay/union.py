@@ -336,7 +336,7 @@ class Union:
         Raises:
             OSError: a layer cannot be read.
         """
-        return recover(self._tree, recovered)
+        return recover(self._tree, recovered, self._detached)
 
     def note_recovered(self, recovered: Recovered) -> None:
         """Have written down what `recover` found to be otherwise than ``recovered`` said."""

@@ -1,0 +1,95 @@
+"""A union in use that another worker takes over, without processes: the journal of one is what the next begins with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tests.overlay.client import ROOT
+from tests.overlay.test_live_snapshot import Live, Memory
+from unionfs.journal.journal import Journal
+from unionfs.journal.recovered import read_journal
+from unionfs.journal.storage import JournalFile, new_journal
+from unionfs.mounter.held import open_descriptors
+from unionfs.overlay import Options, Stack, Union
+from unionfs.overlay.recovery import Found
+
+
+class HandedOver(Live):
+    """A union whose workers keep a journal."""
+
+    def __init__(self, top: Path, lowers: list[Path], options: Options) -> None:
+        super().__init__(top, lowers, options)
+        self.journal = Journal(JournalFile(new_journal()))
+        self.union.use_journal(self.journal)
+
+    def take(self, name: str | None = None) -> Any:
+        """A snapshot, of which the kernel is told and the next worker would know."""
+        self.union.begin_change()
+        taken = super().take(name)
+        self.union.end_change()
+        return taken
+
+    def merge(self, *numbers: int) -> None:
+        """The same for a merge."""
+        merging = self.union.prepare_merge(numbers)
+        merging.prepare()
+        self.union.begin_change()
+        self.kernel.tell(merging.take())
+        self.union.end_change()
+
+    def kill(self) -> None:
+        """The worker is no more; what it had open is closed but for what the next one needs."""
+        tree = self.union._tree
+        tree._close_layers()
+        for layer in self.union._detached._layers:
+            layer.close()
+        for inode in tree.nodes:
+            if inode.copying is not None:
+                inode.copying.abandon()
+
+    def take_over(self) -> Found:
+        """The next worker takes over, after the last request was answered."""
+        self.journal.flush()
+        return self.go_on()
+
+    def go_on(self) -> Found:
+        """The next worker takes over where this one is."""
+        lowers = tuple(layer.path for layer in self.union.lowers)
+        self.kill()
+        file = JournalFile(self.journal._file._fd)
+        recovered = read_journal(file, open_descriptors())
+        self.snapshots.recover(self.work, goes_on=True)
+        chain = self.snapshots.chain()
+        assert set(chain) <= set(lowers)
+        stack = Stack(lowers, self.upper, self.work, former_uppers=frozenset(chain), goes_on=True)
+        self.client.union = Union(stack, self.options)
+        found = self.union.recover(recovered)
+        self.journal = Journal(file)
+        self.union.use_journal(self.journal)
+        self.union.note_recovered(recovered)
+        self.kernel.tell(notice for notice in self.union.notices if not hasattr(notice, "nodes"))
+        self.union.notices.clear()
+        self.journal.flush()
+        if recovered.unsettled:
+            self.kernel = Memory(self.client)
+            self.union.end_change()
+        return found
+
+    def known(self) -> dict[int, Any]:
+        """All nodes that the kernel holds: how often, what attributes they have and what is in them."""
+        return {
+            inode.node: (inode.nlookup, self._attributes(inode.node), self._contents(inode.node))
+            for inode in list(self.union._nodes)
+            if inode.nlookup > 0
+        }
+
+    def _attributes(self, node: int) -> Any:
+        attr = self.union.getattr(node)
+        is_directory = attr.mode >> 12 == 4
+        # How many links a directory has tells whether it was copied up.
+        return attr.ino, attr.mode, attr.uid, attr.gid, *(() if is_directory else (attr.nlink, attr.size))
+
+    def _contents(self, node: int) -> Any:
+        contents = self.kernel._read(node, self.union.getattr(node).mode >> 12)
+        return contents, sorted(self.client.call(self.union.listxattr, node, ROOT))
