@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 
 from tests.overlay.client import build
 from tests.overlay.handover import HandedOver
+from tests.overlay.test_live_snapshot import Memory, random_lowers, step
 from unionfs.filesystem import ROOT_ID
-from unionfs.overlay import Options
+from unionfs.overlay import Options, open_lower
+from unionfs.overlay.inode import Inode
 
 
 @pytest.fixture(params=["off", "on"], ids=["index=off", "index=on"])
@@ -20,6 +23,24 @@ def live(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[HandedOver]
     union = HandedOver(tmp_path, [lower], Options(index=request.param, fsync="volatile"))
     yield union
     union.union.close()
+
+
+def _changed_in_two_snapshots(live: HandedOver) -> tuple[int, int]:
+    """A file and a directory that the first of two snapshots made; the nodes of them."""
+    live.client.mkdir("own")
+    live.client.write("own/n", b"first")
+    live.take("one")
+    live.client.write("own/n", b"second")
+    live.client.write("own/more", b"more")
+    live.take("two")
+    return live.client.node("own/n"), live.client.node("own")
+
+
+def _added(live: HandedOver, name: str) -> None:
+    added = open_lower(0, build(live.top / name, {f"{name}/file": b"added"}))
+    live.union.begin_change()
+    live.kernel.tell(live.union.change_layers([added, *live.union.lowers]).apply())
+    live.union.end_change()
 
 
 # -- objects without a name ---------------------------------------------------------------------------------------------------
@@ -105,4 +126,90 @@ def test_names_that_a_snapshot_parted_lead_to_files_of_their_own_though_the_work
     assert live.client.node("a") != live.client.node("b")
     live.client.write("a", b"mine")
     assert (live.client.read("a"), live.client.read("b")) == (b"mine", b"both")
+    live.union.close()
+
+
+# -- inode numbers ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_has_the_number_of_a_merged_object_goes_on_showing_it(live: HandedOver) -> None:
+    nodes = _changed_in_two_snapshots(live)
+    inos = [live.union.getattr(node).ino for node in nodes]
+    live.merge(2, 1)
+    live.take_over()
+    assert [live.union.getattr(node).ino for node in nodes] == inos
+    live.client.write("own/n", b"third")
+    live.client.rename("own/n", "moved")
+    live.take_over()
+    assert [live.union.getattr(node).ino for node in nodes] == inos
+    assert live.client.attr("moved").ino == inos[0]
+
+
+def test_number_of_a_merged_object_stays_though_the_worker_dies_over_the_merge(live: HandedOver) -> None:
+    nodes = _changed_in_two_snapshots(live)
+    inos = [live.union.getattr(node).ino for node in nodes]
+    merging = live.union.prepare_merge((2, 1))
+    merging.prepare()
+    live.union.begin_change()
+    merging.take()
+    live.go_on()
+    assert [live.union.getattr(node).ino for node in nodes] == inos
+
+
+def test_nothing_new_shows_a_number_that_is_kept(live: HandedOver) -> None:
+    node, _ = _changed_in_two_snapshots(live)
+    live.merge(2, 1)
+    ino = live.union.getattr(node).ino
+    # As where the filesystem gives a new file the number of the removed one.
+    other = Inode(live.union._nodes.new_id(), ino, 8, live.union._tree.upper_layer.root, b"new")
+    live.union._nodes.add(other)
+    live.union._nodes.attach(other, live.union._tree.root, b"new")
+    assert live.union.getattr(node).ino == ino
+    assert other.ino != ino
+
+
+def test_directory_over_which_a_layer_was_added_goes_on_showing_its_number(live: HandedOver) -> None:
+    ino = live.union.getattr(ROOT_ID).ino
+    _added(live, "added")
+    assert live.union.getattr(ROOT_ID).ino == ino
+    live.take_over()
+    assert live.union.getattr(ROOT_ID).ino == ino
+
+
+# -- everything ---------------------------------------------------------------------------------------------------------------
+
+
+def _change(live: HandedOver, choose: random.Random, number: int) -> None:
+    """One change of the layers."""
+    chain = live.snapshots.below(live.upper)
+    added = [layer for layer in live.union.lowers if layer.path.name.startswith("added")]
+    match choose.choice(("take", "take", "merge", "merge", "add")):
+        case "take":
+            live.take()
+        case "merge" if len(chain) > 1 and not added:
+            start = choose.randrange(len(chain) - 1)
+            live.merge(*chain[start : start + choose.randint(2, 4)])
+        case "add" if not added:
+            _added(live, f"added-{number}")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_changes_with_changes_of_layers_and_takeovers_between(tmp_path: Path, seed: int) -> None:
+    choose = random.Random(seed)  # noqa: S311  no secret
+    live = HandedOver(tmp_path, random_lowers(tmp_path), Options(index="on", fsync="volatile"))
+    for number in range(16):
+        for _ in range(choose.randint(1, 12)):
+            step(live.client, choose)
+            live.union.notices.clear()
+        _change(live, choose, number)
+        live.kernel = Memory(live.client)
+        shown, known = (live.seen(), live.inos()), live.known()
+        assert len({inode.ino for inode in live.union._nodes}) == len(live.union._nodes)
+        if choose.random() < 0.3:
+            live.kernel.let_go()
+        elif choose.random() < 0.6:
+            assert live.take_over().lost == 0
+            assert live.known() == known
+            live.kernel = Memory(live.client)
+            assert (live.seen(), live.inos()) == shown
     live.union.close()

@@ -37,6 +37,7 @@ class Kind(IntEnum):
     ANSWERED = 11  # that it was
     NO_NAME = 12  # one name of the node less
     COUNT = 13  # how often the kernel looked a node up whose names stand elsewhere
+    NUMBER = 14  # the inode number that a node goes on showing, though a look at the layers would give another
 
 
 class Act(IntEnum):
@@ -69,6 +70,11 @@ def no_name(node: int, parent: int, name: bytes) -> bytes:
 def count(node: int, nlookup: int) -> bytes:
     """The count of a node whose names are as they were."""
     return _HEADER.pack(Kind.COUNT, _PAIR.size) + _PAIR.pack(node, nlookup)
+
+
+def number(node: int, ino: int) -> bytes:
+    """The number that a node shows, whatever the layers say; ``ino`` 0: what they say."""
+    return _HEADER.pack(Kind.NUMBER, _PAIR.size) + _PAIR.pack(node, ino)
 
 
 def unnamed(node: int, nlookup: int, ino: int, kind: int, fd: int, layer: bytes = b"", path: bytes = b"") -> bytes:
@@ -139,7 +145,7 @@ def node_body(body: memoryview) -> tuple[int, int, int, bytes]:
 
 
 def pair_body(body: memoryview) -> tuple[int, int, bytes]:
-    """`name`, `no_name`, `count` or `shown_ino`: the two numbers, the name."""
+    """`name`, `no_name`, `count`, `number` or `shown_ino`: the two numbers, the name."""
     return (*_PAIR.unpack_from(body), bytes(body[_PAIR.size :]))
 
 

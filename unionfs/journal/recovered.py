@@ -76,6 +76,7 @@ class Recovered:
         nodes: by node id.
         backings: by node id.
         inos: the inode numbers shown for real ones that say something else of themselves.
+        numbers: the inode numbers that nodes go on showing, whatever the layers say.
         orders: the names of directories (node ids) as they are listed, by generation.
         last_node, last_backing: the highest ids there were.
         replies: to requests that were carried out but perhaps not answered, by unique.
@@ -87,6 +88,7 @@ class Recovered:
     nodes: dict[int, NodeState] = field(default_factory=dict)
     backings: dict[int, Backing] = field(default_factory=dict)
     inos: dict[int, int] = field(default_factory=dict)
+    numbers: dict[int, int] = field(default_factory=dict)
     orders: dict[int, dict[int, list[bytes]]] = field(default_factory=dict)
     last_node: int = 0
     last_backing: int = 0
@@ -184,6 +186,7 @@ def _take_gone(found: Recovered, body: memoryview) -> None:
     found.last_node = max(found.last_node, node)
     found.nodes.pop(node, None)
     found.orders.pop(node, None)
+    found.numbers.pop(node, None)
 
 
 def _take_backing(found: Recovered, body: memoryview) -> None:
@@ -198,6 +201,13 @@ def _take_ino(found: Recovered, body: memoryview) -> None:
     found.inos.pop(real, None)
     if shown:
         found.inos[real] = shown
+
+
+def _take_number(found: Recovered, body: memoryview) -> None:
+    node, ino, _ = records.pair_body(body)
+    found.numbers.pop(node, None)
+    if ino:
+        found.numbers[node] = ino
 
 
 def _take_order(found: Recovered, body: memoryview) -> None:
@@ -237,4 +247,5 @@ _TAKE = {
     Kind.LISTED: _take_listed,
     Kind.REPLY: _take_reply,
     Kind.ANSWERED: _take_answered,
+    Kind.NUMBER: _take_number,
 }

@@ -172,6 +172,7 @@ class CopyUp:
             self._link_up(moved, *moved.names[0])
         elif lower.st_nlink > 1:
             # Of several names of a lower file only this one was copied up: it is another file now, with a number of its own.
+            self._tree.nodes.numbers.give_up(moved)
             moved.ino = self._tree.inos.shown(copied.st_dev, copied.st_ino)
         # The number may have belonged to a copied-up file that is gone.
         has_own = moved.has_origin or lower.st_nlink > 1 or (target is not None and target.parent is None)

@@ -11,6 +11,7 @@ _DEVICE_SHIFT = 48
 _LARGEST_REAL = (1 << _DEVICE_SHIFT) - 1
 _LAST_DEVICE = 0xFFFE
 _TABLED = 0xFFFF << _DEVICE_SHIFT
+_OF_NODES = _TABLED | 1 << _DEVICE_SHIFT - 1
 _SHORTENED = 0xF0000000
 _SHORTENED_COUNT = (1 << 32) - _SHORTENED
 
@@ -41,6 +42,10 @@ class InoMap:
             return bits | ino
         return self._table.setdefault((device, ino), _TABLED | len(self._table))
 
+    def of_node(self, node: int) -> int:
+        """A number for a node that no object shows."""
+        return _OF_NODES | node
+
     def _bits_of(self, device: int) -> int:
         return self._bits.setdefault(device, min(len(self._bits), _LAST_DEVICE) << _DEVICE_SHIFT)
 
@@ -57,6 +62,12 @@ class ShortInoMap(InoMap):
         long = super().shown(device, ino)
         if long < _SHORTENED:
             return long
+        return self._shorten(long)
+
+    def of_node(self, node: int) -> int:
+        return self._shorten(super().of_node(node))
+
+    def _shorten(self, long: int) -> int:
         return self._shortened.setdefault(long, _SHORTENED + len(self._shortened) % _SHORTENED_COUNT)
 
 

@@ -209,7 +209,10 @@ class LayersChange:
         return self._stale_names + self._stale_contents
 
     def _take_names(self) -> None:
-        self._take_directory(self._tree.root, self._view.root)
+        root, seen_root = self._tree.root, self._view.root
+        if root.ino != seen_root.ino:
+            self._tree.nodes.numbers.keep(root)
+        self._take_directory(root, seen_root)
         for known, seen, seen_parent, name in self._kept:
             self._take(known, seen, seen_parent, name)
         for lost in self._lost:
@@ -220,6 +223,8 @@ class LayersChange:
             layer.close()
 
     def _take(self, known: Inode, seen: Inode, seen_parent: Directory, name: bytes) -> None:
+        if known.ino != seen.ino:
+            self._tree.nodes.numbers.keep(known)
         if not isinstance(seen.data, SoughtData):
             known.data = seen.data  # otherwise in a data-only layer, where it may have been found already
         known.redirect = seen.redirect

@@ -15,7 +15,7 @@ import errno
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from unionfs.filesystem import Notice
@@ -103,6 +103,7 @@ class LiveMerge:
                 old = self._tree.lowers
                 lowers = [*old[: self._first], layer, *old[self._first + self._count :]]
                 change = _Change(self._tree, lowers, merged.staged.directory)
+                change.keep_numbers(merged.left_out)
                 change.keep_nameless(self.snapshots.kept_directory(merged.staged.number))
             merged.staged.publish(self._sync)
         except BaseException:
@@ -151,6 +152,16 @@ class _Change(LayersChange):
 
     def _find_in_the_way(self) -> Iterator[InTheWay]:
         return iter(())
+
+    def keep_numbers(self, left_out: Collection[int]) -> None:
+        """What shows the number of something that will be gone goes on showing it.  Written down at once: another worker could
+        not tell."""
+        tree = self._tree
+        shown = {tree.inos.shown(tree.upper_layer.device, ino) for ino in left_out}
+        for inode in tree.nodes:
+            if inode.ino in shown:
+                tree.nodes.numbers.keep(inode)
+        tree.journal.flush()
 
     def keep_nameless(self, directory: Path) -> None:
         """Link what is open without a name into ``directory``.

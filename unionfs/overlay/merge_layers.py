@@ -87,6 +87,8 @@ class Merged(NamedTuple):
     copies: list[bytes]
     links: list[tuple[bytes, bytes]]
     times: list[tuple[bytes, int, int]]
+    left_out: frozenset[int]
+    """The inode numbers of what they have and it will not have; they may be those of other objects soon."""
 
     def link(self) -> None:
         """Put them into it.
@@ -145,7 +147,20 @@ class _Merge:
                     self._hide(path, name)
         for path, directory in reversed(made):
             self._look_like(path, directory)
-        return Merged(self._staged, list(self._copies.values()), self._links, self._times)
+        return Merged(self._staged, list(self._copies.values()), self._links, self._times, self._left_out())
+
+    def _left_out(self) -> frozenset[int]:
+        """The inode numbers of what the layers have and the merged one has not: all directories, and files that are hidden."""
+        found: set[int] = set()
+        for layer in self._merged:
+            waiting: list[str | Path] = [layer.path]
+            while waiting:
+                with os.scandir(waiting.pop()) as entries:
+                    for entry in entries:
+                        found.add(entry.inode())
+                        if entry.is_dir(follow_symlinks=False):
+                            waiting.append(entry.path)
+        return frozenset(found.difference(os.lstat(source).st_ino for source, _ in self._links))
 
     def _hide(self, path: bytes, name: bytes) -> None:
         """Put a whiteout: a device, or else a file with an attribute, which every filesystem can hold that has snapshots."""

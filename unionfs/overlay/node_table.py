@@ -14,6 +14,7 @@ from unionfs.journal.journal import NoJournal, Recorded
 from unionfs.journal.records import Kind
 from unionfs.overlay.fd_pool import close
 from unionfs.overlay.inode import MANY_NAMES, Directory, Inode, LowerLinks
+from unionfs.overlay.kept_numbers import KeptNumbers
 
 
 class NodeTable:
@@ -23,7 +24,9 @@ class NodeTable:
     forget a directory before what is in it, and a second `Directory` for the same real ones would not see its changes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, number_of: Callable[[int], int]) -> None:
+        """``number_of``: see `KeptNumbers`."""
+        self.numbers = KeptNumbers(number_of)
         self.ceiling, self.floor = sys.maxsize, 0
         """`on_crossing` is called when there are more inodes than the ceiling, or no more than the floor."""
         self.on_crossing: Callable[[], None] = lambda: None
@@ -99,6 +102,8 @@ class NodeTable:
         """``inode`` has (or was found to have) the name ``name``."""
         if inode.parent is None:
             inode.parent, inode.name = parent, name
+            if self.numbers:
+                self.numbers.settle(inode)
         else:
             inode.add_name(parent, name)
             if len(inode.other_names or ()) > MANY_NAMES:
@@ -150,6 +155,7 @@ class NodeTable:
         self.touched.pop(inode, None)
         self.touched[records.gone(inode.node)] = None
         self.written.discard(inode.node)
+        self.numbers.drop(inode.node)
         if len(self._nodes) <= self.floor:
             self.on_crossing()
         if inode.orphan_fd >= 0:

@@ -64,6 +64,8 @@ class _Recovery:
         self._next_id = max(recovered.last_node, ROOT_ID) + 1
         """Of the first node that no worker knew."""
         tree.copied_up_inos.update(recovered.inos)
+        tree.nodes.numbers.restore(recovered.numbers)
+        tree.nodes.numbers.settle(tree.root)
 
     @property
     def lost(self) -> int:
@@ -84,6 +86,8 @@ class _Recovery:
         for node, state in states.items():
             if state.successor:
                 self._restore_stale(node, state)
+        for node in self._missing:
+            nodes.numbers.drop(node)
         self._restore_orders()
         known = list(nodes)
         for inode in known:
@@ -129,11 +133,11 @@ class _Recovery:
             except OSError as error:
                 _log.warning("%s, which is in use, cannot be found again: %s", os.fsdecode(name), error.strerror)
                 continue
+            self._next_id = max(self._next_id, found[0].node + 1) if found is not None else self._next_id
             if found is None or found[0].node != node:
                 _log.warning("%s, which is in use, is not what it was", os.fsdecode(name))
         if nodes.find(node) is None:
             self._missing.add(node)
-            self._next_id = max(self._next_id, found[0].node + 1) if found is not None else self._next_id
 
     # -- what has no name -------------------------------------------------------------------------------------------------
 
@@ -172,6 +176,7 @@ class _Recovery:
         found = (layer, state.path) if layer is not None else self._former.find(node, state)
         if found is None:
             return None
+        layer, path = found
         place = layer.root
         *names, last = path.split(b"/")
         for name in names:

@@ -65,6 +65,7 @@ def succeed(tree: Tree, stale: Inode) -> Inode:
     tree.nodes.add(successor)
     successor.has_origin = stale.has_origin
     successor.orphan_fd, stale.orphan_fd = stale.orphan_fd, -1
+    tree.nodes.numbers.hand_on(stale, successor)
     for parent, name in list(stale.names):
         tree.nodes.detach(stale, parent, name)
         tree.nodes.attach(successor, parent, name)

@@ -47,7 +47,6 @@ class Tree(OpenStack):
     def __init__(self, stack: Stack, options: Options, pool_limit: int | None = None) -> None:
         """Parameters and errors as `OpenStack`."""
         super().__init__(stack, options, pool_limit)
-        self.nodes = NodeTable()
         self.notices: list[StaleAttributes | Forgettable] = []
         """See `unionfs.filesystem.Filesystem`."""
         self.static_nlink = options.static_nlink
@@ -55,6 +54,7 @@ class Tree(OpenStack):
         """Whether all names of a lower file lead to one inode.  Without an index each may be copied up to a file of its own."""
         layers = [*([self.upper] if self.upper else ()), *self.lowers]
         self.inos = (ShortInoMap if options.ino32 else InoMap)(layer.device for layer in layers)
+        self.nodes = NodeTable(self.inos.of_node)
         self.copied_up_inos = CopiedUpInos()
         """Inode numbers shown for upper files that were copied up in this mount and could not be given an origin, by their real
         one; changed by `show_ino`."""
@@ -77,7 +77,7 @@ class Tree(OpenStack):
         """
         self._check_owners(lowers)
         other = copy.copy(self)
-        other.nodes = NodeTable()
+        other.nodes = NodeTable(self.inos.of_node)
         other._use_lowers(lowers)
         other._begin()
         return other
@@ -88,7 +88,8 @@ class Tree(OpenStack):
         """From now on, before anything but the root is known, write down there what the next worker must know."""
         self.journal = journal
         self.nodes.touched, self.nodes.close_orphan = journal.touched, journal.close_later
-        journal.sources += [self.nodes, self.copied_up_inos]
+        self.nodes.numbers.touched = journal.touched
+        journal.sources += [self.nodes, self.nodes.numbers, self.copied_up_inos]
 
     def show_ino(self, real: int, shown: int) -> None:
         """Show this number for the upper file that has another one; ``shown`` 0: its own."""
