@@ -125,4 +125,7 @@ def may_be_written(tree: Tree, inode: Inode) -> bool:
     """Whether the kernel may write to the real file of ``inode``, one of the upper, without asking."""
     if inode.kind != kinds.REG or not inode.is_upper:
         return False
-    return inode.orphan_fd >= 0 or (inode.pins > 0 and inode.node in tree.nodes.written)
+    if inode.orphan_fd >= 0:
+        return True
+    # Of a metadata-only copy the kernel has the file open where its data is, in a lower layer.
+    return inode.pins > 0 and inode.node in tree.nodes.written and inode.data is None
