@@ -78,12 +78,15 @@ class _Recovery:
         nodes, states = self._tree.nodes, self._states
         for node in [node for node, state in states.items() if state.names]:
             self._find(node)
+        successors = {state.successor for state in states.values()}
         for node, state in states.items():
-            if not state.names and not state.successor and state.nlookup and not self._is_settled(node):
+            is_needed = state.nlookup > 0 or node in successors
+            if not state.names and not state.successor and is_needed and not self._is_settled(node):
                 self._restore_unnamed(node, state)
         self._former.remove_unused()
         nodes.take_id(self._next_id)
-        for node, state in states.items():
+        # The youngest first: what stands for one may have been left behind as well.
+        for node, state in sorted(states.items(), reverse=True):
             if state.successor:
                 self._restore_stale(node, state)
         for node in self._missing:
@@ -101,8 +104,11 @@ class _Recovery:
     def _restore_orders(self) -> None:
         for node, lists in self._recovered.orders.items():
             directory = self._tree.nodes.find(node)
-            if isinstance(directory, Directory) and lists:
-                directory.order = ListingOrder.restored(lists)
+            if not isinstance(directory, Directory) or not lists:
+                continue
+            order = directory.order = ListingOrder.restored(lists)
+            for name in self._tree.names(directory) if self._recovered.unsettled else ():
+                order.add(name)  # what a change of the layers brought was not written down yet
 
     def _find(self, node: int) -> None:
         """Find a node by its names, and before it the directories that it lies in."""

@@ -365,24 +365,31 @@ class Union:
 
     def begin_change(self) -> None:
         """What follows changes more than a request does: see `unionfs.journal.journal.Journal.begin_change`."""
+        # An order that can be found again in the layers cannot once these are others.
+        self._keep_orders()
+        self._tree.journal.flush()
         self._tree.journal.begin_change()
 
     def end_change(self) -> None:
         """It is over, and the kernel was told: everything is written down anew."""
         tree = self._tree
         tree.nodes.touch_all()
-        for inode in tree.nodes:
-            if isinstance(inode, Directory):
-                tree.keep_order(inode)
+        self._keep_orders()
         tree.journal.flush()
         tree.journal.end_change()
+
+    def _keep_orders(self) -> None:
+        for inode in self._tree.nodes:
+            if isinstance(inode, Directory):
+                self._tree.keep_order(inode)
 
     def leave_behind(self, node: int) -> None:
         """The kernel's opens of ``node`` are of another real file than the one that its name leads to: from now on that has a
         node of its own."""
         inode = self._nodes.find(node)
         if inode is not None and (inode.rare is None or inode.rare.successor is None):
-            succeed(self._tree, inode)
+            successor = succeed(self._tree, inode)
+            successor.data, successor.redirect, successor.lower_ctime = inode.data, inode.redirect, inode.lower_ctime
 
     # -- changes of the lower layers ------------------------------------------------------------------------------------------
 
