@@ -88,6 +88,7 @@ class LiveLayers:
         paths = [str(layer.path) for layer in lowers]
         record = dataclasses.replace(self.record, lowers=paths, layer_changes=self.record.layer_changes + 1)
         with self.changing():
+            change.keep_numbers()
             try:
                 self.publish(record)
             except OSError:

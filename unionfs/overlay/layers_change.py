@@ -15,8 +15,9 @@ from typing import NamedTuple
 from unionfs.filesystem import Notice, StaleContents, StaleName
 from unionfs.overlay import kinds
 from unionfs.overlay.data_place import DataPlace, SoughtData
+from unionfs.overlay.fd_pool import FdPool
 from unionfs.overlay.inode import Directory, Inode
-from unionfs.overlay.layer import Layer, ask_elsewhere, waited_for
+from unionfs.overlay.layer import Layer, ask_elsewhere, stat_in, waited_for
 from unionfs.overlay.tree import Tree
 
 
@@ -115,7 +116,7 @@ class LayersChange:
         they merge."""
         if known.kind == kinds.DIR or seen.kind == kinds.DIR:
             return known.kind == seen.kind
-        if not _is_alike(known, seen):
+        if not _is_alike(self._tree.pool, known, seen):
             return False
         # Upper objects are found by their own names, and nobody but the union changes those.
         return known.is_upper or known.ino == seen.ino or self._is_where_it_was(known, seen)
@@ -199,6 +200,7 @@ class LayersChange:
         """Carry it out; what the kernel must be told.  Layers that are no longer wanted are closed."""
         tree = self._tree
         assert not self.in_the_way
+        self.keep_numbers()
         self._take_names()
         # All that is open was opened by way of the old places, and can be opened again.
         tree.pool.close()
@@ -208,11 +210,17 @@ class LayersChange:
         # In this order: the kernel is through with the listings it is reading when it has looked for the names.
         return self._stale_names + self._stale_contents
 
+    def keep_numbers(self) -> None:
+        """Have it written down of what will show another number than the layers tell then.  To be called before others can see
+        that the layers change: another worker that goes on from there could not tell."""
+        tree = self._tree
+        for known, seen in ((tree.root, self._view.root), *((known, seen) for known, seen, *_ in self._kept)):
+            if known.ino != seen.ino:
+                tree.nodes.numbers.keep(known)
+        tree.journal.flush()
+
     def _take_names(self) -> None:
-        root, seen_root = self._tree.root, self._view.root
-        if root.ino != seen_root.ino:
-            self._tree.nodes.numbers.keep(root)
-        self._take_directory(root, seen_root)
+        self._take_directory(self._tree.root, self._view.root)
         for known, seen, seen_parent, name in self._kept:
             self._take(known, seen, seen_parent, name)
         for lost in self._lost:
@@ -223,8 +231,6 @@ class LayersChange:
             layer.close()
 
     def _take(self, known: Inode, seen: Inode, seen_parent: Directory, name: bytes) -> None:
-        if known.ino != seen.ino:
-            self._tree.nodes.numbers.keep(known)
         if not isinstance(seen.data, SoughtData):
             known.data = seen.data  # otherwise in a data-only layer, where it may have been found already
         known.redirect = seen.redirect
@@ -269,9 +275,9 @@ def place_of(inode: Inode) -> tuple[Layer, tuple[bytes, ...], bytes]:
     return inode.place.layer, inode.place.names(), inode.place_name
 
 
-def _is_alike(known: Inode, seen: Inode) -> bool:
+def _is_alike(pool: FdPool, known: Inode, seen: Inode) -> bool:
     """Whether both may be one object that is no directory."""
-    if known.kind != seen.kind or known.is_upper != seen.is_upper or not _has_same_data(known, seen):
+    if known.kind != seen.kind or known.is_upper != seen.is_upper or not _has_same_data(pool, known, seen):
         return False
     return known.links is None or seen.links is None or known.links.key == seen.links.key
 
@@ -281,16 +287,23 @@ def _was_changed(known: Inode, seen: Inode) -> bool:
     return not known.is_upper and known.lower_ctime != seen.lower_ctime
 
 
-def _has_same_data(known: Inode, seen: Inode) -> bool:
+def _has_same_data(pool: FdPool, known: Inode, seen: Inode) -> bool:
     data, other = known.data, seen.data
     if isinstance(data, DataPlace) and isinstance(other, DataPlace):
-        return (data.place.layer, data.place.path(), data.name) == (other.place.layer, other.place.path(), other.name)
+        if (data.place.layer, data.place.path(), data.name) == (other.place.layer, other.place.path(), other.name):
+            return True
+        return data.place.layer is other.place.layer and _file_of(pool, data) == _file_of(pool, other)
     if isinstance(data, DataPlace) and isinstance(other, SoughtData):
         # Sought and found since, in a data-only layer, if the place is the one to look at.
         return Path("/", data.place.path().relative_to(data.place.layer.path), os.fsdecode(data.name)) == Path(
             os.fsdecode(other.path)
         )
     return data == other
+
+
+def _file_of(pool: FdPool, data: DataPlace) -> int:
+    """Its inode number; one that has several names is found by any of them."""
+    return data.place.ask(pool, stat_in, data.name).st_ino
 
 
 def _path(parent: Directory, name: bytes) -> str:

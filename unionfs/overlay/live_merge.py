@@ -103,7 +103,7 @@ class LiveMerge:
                 old = self._tree.lowers
                 lowers = [*old[: self._first], layer, *old[self._first + self._count :]]
                 change = _Change(self._tree, lowers, merged.staged.directory)
-                change.keep_numbers(merged.left_out)
+                change.keep_numbers_of(merged.left_out)
                 change.keep_nameless(self.snapshots.kept_directory(merged.staged.number))
             merged.staged.publish(self._sync)
         except BaseException:
@@ -153,9 +153,10 @@ class _Change(LayersChange):
     def _find_in_the_way(self) -> Iterator[InTheWay]:
         return iter(())
 
-    def keep_numbers(self, left_out: Collection[int]) -> None:
+    def keep_numbers_of(self, left_out: Collection[int]) -> None:
         """What shows the number of something that will be gone goes on showing it.  Written down at once: another worker could
         not tell."""
+        self.keep_numbers()
         tree = self._tree
         shown = {tree.inos.shown(tree.upper_layer.device, ino) for ino in left_out}
         for inode in tree.nodes:
@@ -172,7 +173,7 @@ class _Change(LayersChange):
         nameless = [
             inode
             for inode in self._tree.nodes
-            if not inode.names and inode is not self._tree.root and layers_of(inode) & self._leaving
+            if not inode.names and inode.successor is None and inode is not self._tree.root and layers_of(inode) & self._leaving
         ]
         if not nameless:
             return

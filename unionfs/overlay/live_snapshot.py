@@ -143,6 +143,7 @@ class LiveSnapshot:
             upper.make_index([frozen, *tree.lowers])
             carried.copy()
             switch = _Switch(tree, upper.layer, carried)
+            self._keep_numbers(carried)
             self.staged.look_like(self._old.path, tree.xattrs)
             self.staged.exchange(carried.is_consistent, self._sync)
         except BaseException:
@@ -156,6 +157,12 @@ class LiveSnapshot:
         assert self.staged.about is not None
         # Not read from the disk: what fails from here on must not keep the notices from the kernel.
         return Taken(Snapshot(self.staged.number, self._old.path, self._below, self.staged.about), notices)
+
+    def _keep_numbers(self, carried: Carried) -> None:
+        """Written down before the exchange: the numbers of indexed files were those of their entries, and the new index has none."""
+        for file in carried.files:
+            self._tree.nodes.numbers.keep(file.inode)
+        self._tree.journal.flush()
 
     def _change(self, switch: _Switch, frozen: Layer, upper: NewUpper, carried: Carried) -> list[Notice]:
         """After the exchange: memory, then the rest on disk."""
