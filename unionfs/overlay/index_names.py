@@ -19,8 +19,8 @@ from unionfs.overlay.tree import Tree
 def link_all_names(tree: Tree, index: Index) -> None:
     """Give each file of ``index`` all the names that the union shows it by, and each known inode of one a name.
 
-    Looked for in all directories, as one with a lower part may have come below one that has none: a name's number tells whether it
-    is one of them.
+    Looked for in all directories, as one with a lower part may have come below one that has none: a name's number tells whether
+    it is one of them.
 
     Raises:
         OSError: a directory cannot be read or copied up.

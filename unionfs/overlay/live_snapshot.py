@@ -159,7 +159,7 @@ class LiveSnapshot:
         return Taken(Snapshot(self.staged.number, self._old.path, self._below, self.staged.about), notices)
 
     def _keep_numbers(self, carried: Carried) -> None:
-        """Written down before the exchange: the numbers of indexed files were those of their entries, and the new index has none."""
+        """Written down before the exchange: the number of an indexed file was that of its entry, and the new index has none."""
         for file in carried.files:
             self._tree.nodes.numbers.keep(file.inode)
         self._tree.journal.flush()
