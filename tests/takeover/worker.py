@@ -25,6 +25,7 @@ from tests.takeover.backing import Backings
 from tests.takeover.kernel import REPORT
 from unionfs.fuse.direct_connection import DirectConnection, WaitingRequest
 from unionfs.fuse.direct_handlers import Operation
+from unionfs.fuse.intents import intents_of
 from unionfs.fuse.negotiation import Negotiated, negotiate
 from unionfs.fuse.protocol import InitFlag
 from unionfs.fuse.request_times import RequestTimes
@@ -233,7 +234,7 @@ class Worker:
     def _serve(self, is_first: bool) -> None:
         place = self._place
         file = JournalFile(place.journal)
-        recovered = None if is_first else read_journal(file)
+        recovered = None if is_first else read_journal(file, intents_of(place.negotiated))
         if recovered is not None:
             for fd in open_descriptors() - place.kept - recovered.descriptors:
                 os.close(fd)

@@ -77,11 +77,12 @@ class DirectConnection:
         too."""
         self.fd = fd
         self.negotiated = negotiated
-        self.view = memoryview(bytearray(BUFFER_SIZE))
+        self._journal = journal = journal or NoJournal()
+        buffer = memoryview(bytearray(BUFFER_SIZE)) if journal.request is None else journal.request
+        self.view = buffer[:BUFFER_SIZE]
         self.buffers = [self.view]
         """For `unionfs.fuse.device.receive`."""
         self.times = times
-        self._journal = journal = journal or NoJournal()
         self._touched = journal.touched
         self.backing_files = BackingFiles(fd, filesystem, journal) if negotiated.data_path == "passthrough" else None
         self._filesystem = filesystem
@@ -174,6 +175,11 @@ class DirectConnection:
     def resume(self, request: WaitingRequest, blocking: Blocking, result: Any) -> Blocking | None:
         """Go on with a request after the work of ``blocking``, which returned ``result``.  Not None: it must wait once more."""
         operation = request.operation
+        if self._journal.is_kept:
+            # What is intended is what stands in the buffer.
+            size = wire.REQUEST_HEADER.size
+            self.view[:size] = wire.REQUEST_HEADER.pack(*request.header)
+            self.view[size : size + len(request.body)] = request.body
         if not blocking.restart:
             operation = Operation(lambda _header, _body: result, operation.finish)
         return self._answer(operation, request.header, request.body)
@@ -198,14 +204,15 @@ class DirectConnection:
 
     def _answer(self, operation: Operation, header: RequestHeader, body: memoryview) -> Blocking | None:
         """Serve a request from the start, and reply, unless it must wait."""
-        self._journal.header = header
         result: Any = _NONE_YET
         try:
             result = operation.call(header, body)
             payload = operation.finish(header, body, result)
         except Blocking as blocking:
+            self._journal.retract()
             return blocking
         except Exception as error:
+            self._journal.retract()
             if result is _NONE_YET and lacks_descriptors(error) and self._filesystem.give_way():
                 return self._answer(operation, header, body)
             self._reply_error(header, error)

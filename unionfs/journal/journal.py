@@ -8,17 +8,16 @@ out, or may be carried out again.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from unionfs.journal import records
-from unionfs.journal.records import Act, Kind
-from unionfs.journal.storage import HEAD, LAST_BACKING, LAST_NODE, TAIL, UNSETTLED, Answer, JournalFile
+from unionfs.journal.records import Kind
+from unionfs.journal.storage import HEAD, INTENT, LAST_BACKING, LAST_NODE, TAIL, UNSETTLED, Answer, JournalFile
 
 RESENT = 1 << 63
 """Bit of ``unique`` in a request that is sent again (FUSE_UNIQUE_RESEND of include/uapi/linux/fuse.h)."""
 _NOT_RESENT = ~RESENT
-_pack_intent = records.INTENT.pack
 
 _SMALL = 1 << 20
 _FOR_EACH_NODE = 128
@@ -27,9 +26,6 @@ _STEP = 1 << 15
 again before it has grown by `_STEP`."""
 _FEW = 3000
 """So many nodes are written down in a millisecond or two."""
-
-
-_NO_REQUEST = (0,) * 8
 
 
 CARRIED_OUT_AGAIN = -1
@@ -71,9 +67,12 @@ class _Ignored(dict[Recorded | bytes, None]):
 class NoJournal:
     """Where nobody takes over: what is told to it is forgotten.  The methods are those of `Journal`."""
 
+    is_kept = False
+    """Whether anybody reads it, so that it is worth while to make records."""
+
     def __init__(self) -> None:
         self.touched: dict[Recorded | bytes, None] = _Ignored()
-        self.header: Sequence[int] = _NO_REQUEST
+        self.request: memoryview | None = None
         self.sources: list[Current] = []
         """Who knows the present states; whoever keeps some enters itself."""
         self.replies: dict[int, Reply] = {}
@@ -87,19 +86,14 @@ class NoJournal:
     def flush(self) -> None:
         """See `Journal.flush`."""
 
-    def intend(
-        self,
-        act: Act,
-        parent: int,
-        name: bytes,
-        *,
-        new_parent: int = 0,
-        new_name: bytes = b"",
-        node: int = 0,
-        ino: int = 0,
-        after: bytes = b"",
-    ) -> None:
+    def intend(self, form: int = 0) -> None:
         """See `Journal.intend`."""
+
+    def intend_with(self, after: bytes, *covered: Recorded) -> None:
+        """See `Journal.intend_with`."""
+
+    def retract(self) -> None:
+        """See `Journal.retract`."""
 
     def close_later(self, fd: int) -> None:
         """See `Journal.close_later`."""
@@ -128,14 +122,20 @@ class Journal(NoJournal):
     Attributes:
         touched: what changed since the last commit; whoever changes something puts it in.  The keys count: objects, or finished
             records.
-        header: of the request being served, as `unionfs.fuse.wire` decodes it: second its opcode, third its unique.
+        request: where the requests are to be read to, for what is intended is what the one that stands there asks for.
         replies: what requests that another worker carried out are to be answered once they are sent again, by unique.
     """
+
+    is_kept = True
 
     def __init__(self, file: JournalFile) -> None:
         super().__init__()
         self._file = file
         self.touched = {}
+        self.request = file.request
+        self._prepared = 0
+        """Where what was prepared for the next commit ends; 0: nothing was."""
+        self._covered: tuple[Recorded, ...] = ()
         self._closing: list[int] = []
         self._look_at = file.numbers[TAIL] + _SMALL
 
@@ -153,14 +153,19 @@ class Journal(NoJournal):
         self._commit(unique & _NOT_RESENT, Answer.AGAIN)
 
     def _commit(self, unique: int, answer: int) -> None:
-        touched = self.touched
-        if len(touched) == 1:
+        touched, file, prepared = self.touched, self._file, self._prepared
+        if prepared:
+            self._prepared = 0
+            for covered in self._covered:
+                touched.pop(covered, None)
+        if prepared and not touched and answer == Answer.DONE:
+            head = file.settle(prepared)
+        elif len(touched) == 1:
             item = touched.popitem()[0]
-            data = item if isinstance(item, bytes) else item.record()
+            head = file.append(unique, answer, item if isinstance(item, bytes) else item.record(), prepared)
         else:
-            data = self._joined()
+            head = file.append(unique, answer, self._joined(), prepared)
             touched.clear()
-        head = self._file.append(unique, answer, data)
         if self._closing:
             self._close()
         if head > self._look_at:
@@ -195,33 +200,29 @@ class Journal(NoJournal):
             self.touched[records.answered(reply.unique)] = None
         return reply
 
-    def intend(
-        self,
-        act: Act,
-        parent: int,
-        name: bytes,
-        *,
-        new_parent: int = 0,
-        new_name: bytes = b"",
-        node: int = 0,
-        ino: int = 0,
-        after: bytes = b"",
-    ) -> None:
-        """Say what the next system call will do, all checks being over: should nothing more be heard of it, whether it was done
-        shows in the layers.
+    def intend(self, form: int = 0) -> None:
+        """Say that the next system call will do what the request asks for, all checks being over: should nothing more be heard of
+        it, whether it was done shows in the layers.
 
-        Args:
-            act: what it is.
-            parent, name: the dentry that comes or goes; for attributes: the node, and the attribute's name.
-            new_parent, new_name: the second dentry, if there are two.
-            node: what moves, or loses its name; 0: nothing that the kernel knows.
-            ino: the real inode number of what moves.
-            after: records that hold once it is done; for attributes: the value.
+        ``form``: 0, or `unionfs.journal.storage.IN_PLACE`.
         """
-        file, header = self._file, self.header
-        lengths = len(name), len(new_name), len(after)
-        fixed = _pack_intent(file.head, header[2] & _NOT_RESENT, header[1], act, parent, new_parent, node, ino, *lengths)
-        file.write_intent(fixed + name + new_name + after)
+        self._file.intend(form)
+
+    def intend_with(self, after: bytes, *covered: Recorded) -> None:
+        """The same, and what holds once it is done.
+
+        ``after``: records.  ``covered``: whose present states these will be then, so that they need not be written again if the
+        request does nothing more to them; else `touched` tells of them as of all others.
+        """
+        file = self._file
+        self._prepared = file.prepare(file.served & _NOT_RESENT, after)
+        self._covered = covered
+        file.intend(0)
+
+    def retract(self) -> None:
+        """The request has failed, so what was intended was not done, or it shows in what was `touched`."""
+        self._prepared = 0
+        self._file.numbers[INTENT] = 0
 
     def begin_change(self) -> None:
         """A change of layers begins: should it be the last that is heard of, nothing that the kernel remembers can be relied

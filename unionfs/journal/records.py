@@ -16,9 +16,6 @@ _UNNAMED = struct.Struct("=QIQBi")
 _ORDER = struct.Struct("=QI")
 _BACKING = struct.Struct("=QiIQQ")
 _REPLY = struct.Struct("=Qi")
-INTENT = struct.Struct("=QQIBQQQQHHI")
-"""The fixed part of an intent: where the log ended, unique, opcode, act, parent, new parent, node, inode number, and the lengths
-of what follows (name, new name, what holds after it).  See `unionfs.journal.journal.Journal.intend`."""
 
 
 class Kind(IntEnum):
@@ -38,6 +35,7 @@ class Kind(IntEnum):
     NO_NAME = 12  # one name of the node less
     COUNT = 13  # how often the kernel looked a node up whose names stand elsewhere
     NUMBER = 14  # the inode number that a node goes on showing, though a look at the layers would give another
+    MOVED = 15  # the inode number of the real object that an intent moves
 
 
 class Act(IntEnum):
@@ -86,6 +84,11 @@ def unnamed(node: int, nlookup: int, ino: int, kind: int, fd: int, layer: bytes 
 def succeeded(node: int, nlookup: int, successor: int) -> bytes:
     """A node that a copy-up left behind, and the one that stands for it."""
     return _HEADER.pack(Kind.SUCCEEDED, _NODE_BODY.size) + _NODE_BODY.pack(node, nlookup, successor)
+
+
+def moved(ino: int) -> bytes:
+    """Which real object a rename is about: it has this number."""
+    return _HEADER.pack(Kind.MOVED, 8) + ino.to_bytes(8, "little")
 
 
 def gone(node: int) -> bytes:
@@ -168,13 +171,3 @@ def order_body(body: memoryview) -> tuple[int, int, bytes]:
 def reply_body(body: bytes | memoryview) -> tuple[int, int, bytes]:
     """The arguments of `reply`."""
     return (*_REPLY.unpack_from(body), bytes(body[_REPLY.size :]))
-
-
-def intent_body(data: bytes) -> tuple[int, int, int, int, int, int, int, int, bytes, bytes, bytes]:
-    """The fields of `INTENT`, the last three as what they are the lengths of."""
-    *numbers, name_length, new_name_length, after_length = INTENT.unpack_from(data)
-    at = INTENT.size
-    name, at = data[at : at + name_length], at + name_length
-    new_name, at = data[at : at + new_name_length], at + new_name_length
-    head, unique, opcode, act, parent, new_parent, node, ino = numbers
-    return head, unique, opcode, act, parent, new_parent, node, ino, name, new_name, data[at : at + after_length]

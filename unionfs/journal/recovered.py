@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 from unionfs.journal import records
 from unionfs.journal.journal import CARRIED_OUT_AGAIN, Reply
 from unionfs.journal.records import Act, Kind
-from unionfs.journal.storage import HEAD, LAST_BACKING, LAST_NODE, UNSETTLED, Answer, JournalFile
+from unionfs.journal.storage import LAST_BACKING, LAST_NODE, UNSETTLED, Answer, JournalFile
 
 
 @dataclass(slots=True)
@@ -45,27 +46,30 @@ class Backing(NamedTuple):
 
 
 class Intent(NamedTuple):
-    """See `unionfs.journal.journal.Journal.intend`."""
+    """What the last request was about to do: see `unionfs.journal.journal.Journal.intend`.
+
+    Attributes:
+        unique, opcode: of the request.
+        act: what it is.
+        parent, name: the dentry that comes or goes; for attributes: the node, and the attribute's name.
+        new_parent, new_name: the second dentry, if there are two.
+        made: the node that gets a name more.
+        value: of the attribute that is set.
+        states: how nodes are once it is done.
+        moved: the real inode number of what moves; 0: nothing does.
+    """
 
     unique: int
     opcode: int
     act: Act
     parent: int
-    new_parent: int
-    node: int
-    ino: int
     name: bytes
-    new_name: bytes
-    after: bytes
-
-    @property
-    def states(self) -> dict[int, NodeState]:
-        """How nodes are once it is done."""
-        if self.act not in (Act.REMOVE, Act.MOVE):
-            return {}
-        found = Recovered()
-        _take(found, memoryview(self.after))
-        return found.nodes
+    new_parent: int = 0
+    new_name: bytes = b""
+    made: int = 0
+    value: bytes = b""
+    states: Mapping[int, NodeState] = MappingProxyType({})
+    moved: int = 0
 
 
 @dataclass(slots=True)
@@ -82,6 +86,8 @@ class Recovered:
         replies: to requests that were carried out but perhaps not answered, by unique.
         intent: of the request after that, if it came so far.
         unsettled: whether a change of the layers was under way.
+        moved: the real inode number of what was last renamed.
+        changed: node ids; whoever finds that their names are others than it says puts them in.
         opened: the descriptors that are open.
     """
 
@@ -95,6 +101,8 @@ class Recovered:
     replies: dict[int, Reply] = field(default_factory=dict)
     intent: Intent | None = None
     unsettled: bool = False
+    moved: int = 0
+    changed: set[int] = field(default_factory=set)
     opened: Container[int] = range(1 << 31)
 
     @property
@@ -106,8 +114,16 @@ class Recovered:
         return {fd for fd in found if fd in self.opened}
 
 
-def read_journal(file: JournalFile, opened: Container[int] = range(1 << 31)) -> Recovered:
-    """What ``file`` says.  ``opened``: the descriptors that are open now: soon another number may mean another file."""
+def read_journal(
+    file: JournalFile, intent_of: Callable[[int, memoryview], Intent], opened: Container[int] = range(1 << 31)
+) -> Recovered:
+    """What ``file`` says.
+
+    Args:
+        file: the memory.
+        intent_of: makes an intent of its form and the request that it is about.
+        opened: the descriptors that are open now: soon another number may mean another file.
+    """
     found = Recovered(opened=opened)
     last_unique, answer = 0, 0
     for unique, how, transaction in file.transactions():
@@ -124,11 +140,12 @@ def read_journal(file: JournalFile, opened: Container[int] = range(1 << 31)) -> 
         reply = _reply(file, last_unique, answer)
         if reply is not None:
             found.replies[last_unique] = reply
-    if intent := file.read_intent():
-        head, unique, opcode, act, parent, new_parent, node, ino, name, new_name, after = records.intent_body(intent)
-        # Anything that was written down since is the end of what it tells of.
-        if head == numbers[HEAD]:
-            found.intent = Intent(unique, opcode, Act(act), parent, new_parent, node, ino, name, new_name, after)
+    intended = file.read_intent()
+    if intended is not None:
+        intent = intent_of(*intended)
+        after = Recovered()
+        _take(after, file.read_prepared(intent.unique))
+        found.intent = intent._replace(states=after.nodes, moved=after.moved)
     return found
 
 
@@ -179,6 +196,10 @@ def _take_unnamed(found: Recovered, body: memoryview) -> None:
 def _take_succeeded(found: Recovered, body: memoryview) -> None:
     node, nlookup, successor, _ = records.node_body(body)
     found.nodes[node] = NodeState(nlookup, successor=successor)
+
+
+def _take_moved(found: Recovered, body: memoryview) -> None:
+    found.moved = records.about(body)
 
 
 def _take_gone(found: Recovered, body: memoryview) -> None:
@@ -241,6 +262,7 @@ _TAKE = {
     Kind.UNNAMED: _take_unnamed,
     Kind.SUCCEEDED: _take_succeeded,
     Kind.GONE: _take_gone,
+    Kind.MOVED: _take_moved,
     Kind.BACKING: _take_backing,
     Kind.INO: _take_ino,
     Kind.ORDER: _take_order,

@@ -1,8 +1,12 @@
 """The memory of a journal: a file without a name that outlives the process that writes it.
 
-Its beginning is of fixed size: numbers, the last reply, the last intent.  Behind that a log grows: transactions, each of which
-counts once the number `HEAD` is behind it.  A process that is killed leaves its writes to the mapped file as far as they went,
-in their order, so a transaction is there as a whole or not at all.
+Its beginning is of fixed size: numbers, the request that is being served, the last reply.  Behind that a log grows: transactions,
+each of which counts once the number `HEAD` is behind it.  A process that is killed leaves its writes to the mapped file as far as
+they went, in their order, so a transaction is there as a whole or not at all.
+
+Requests are read right into this memory.  So to say what the next system call will do it takes no more than two numbers: the
+request says the rest.  What only the process knows is written as a transaction behind the end of the log, where it does not count
+yet: it is what holds once the system call was made, and to commit it takes a number again.
 
 The log is kept short by moving what still holds from its beginning to its end: `JournalFile.oldest` and `JournalFile.drop`.
 What was moved is given back to the system.
@@ -12,23 +16,33 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 from collections import deque
 from enum import IntEnum
 
 from unionfs.linux.allocate import FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, fallocate
 from unionfs.linux.shared_memory import SharedMemory
 
-HEAD, TAIL, INTENT_LENGTH, LAST_BACKING, LAST_NODE, UNSETTLED, PROGRESS = range(7)
-"""The numbers: where the log ends, where it begins; how long the intent is; the highest backing id and node id so far;
-whether (not 0) a change of layers is under way; whether (not 0) the worker that took over last has come to serve new requests."""
+HEAD, TAIL, INTENT_HEAD, INTENT, LAST_BACKING, LAST_NODE, UNSETTLED, PROGRESS = range(8)
+"""The numbers: where the log ends, where it begins; where it ended when the last intent was written, and that (see
+`JournalFile.intend`); the highest backing id and node id so far; whether (not 0) a change of layers is under way; whether (not 0)
+the worker that took over last has come to serve new requests."""
 
-_REPLY_AT = 4096
+_NUMBERS = 4096
+MOST_REQUEST = 1 << 20 | 1 << 16
+"""Bytes of a request."""
+_REQUEST_AT = _NUMBERS
+_REPLY_AT = _REQUEST_AT + MOST_REQUEST
 _MOST_REPLY = 1 << 20 | 1 << 16
-_INTENT_AT = _REPLY_AT + 4096 + _MOST_REPLY
-_MOST_INTENT = 1 << 14
-_LOG_AT = _INTENT_AT + _MOST_INTENT
+_LOG_AT = _REPLY_AT + 4096 + _MOST_REPLY
 _SEGMENT = 1 << 16
 """Bytes; what is moved at a time, while requests wait."""
+
+_UNIQUE = (_REQUEST_AT + 8) // 8
+"""Which of the numbers is the unique of the request: it stands behind its length and its opcode."""
+IN_PLACE = 1
+"""Bit of the intent: what is made is not whole from the beginning.  Uniques of requests are even (fs/fuse/fuse_i.h,
+FUSE_REQ_ID_STEP)."""
 
 _TRANSACTION = struct.Struct("=IIQ")  # mark and answer, length of all, unique
 _MARK = 0x4E585400
@@ -58,6 +72,8 @@ class JournalFile:
         self._fd = fd
         self._fixed = SharedMemory(fd, 0, _LOG_AT).view
         self.numbers = self._fixed[:_REPLY_AT].cast("Q")
+        self.request = self._fixed[_REQUEST_AT : _REQUEST_AT + MOST_REQUEST]
+        """Where the request that is being served is read to."""
         if not self.numbers[HEAD]:
             self.numbers[HEAD] = self.numbers[TAIL] = _LOG_AT
         self.head = self.numbers[HEAD]
@@ -66,37 +82,72 @@ class JournalFile:
         self._piece = self.numbers[TAIL]
         self._memory, self._base = self._map(self.numbers[HEAD])
         self._window = self._memory.view
-        # What another process may have begun to write there must not be taken for a transaction that was left out.
-        end = self.numbers[HEAD] - self._base
-        self._window[end : end + _TRANSACTION.size] = bytes(len(self._window[end : end + _TRANSACTION.size]))
+
+    @property
+    def served(self) -> int:
+        """The unique of the request that is being served."""
+        return self.numbers[_UNIQUE]
 
     @property
     def length(self) -> int:
         """Bytes from the beginning of the log to its end."""
         return self.numbers[HEAD] - self.numbers[TAIL]
 
-    def append(self, unique: int, answer: int, data: bytes) -> int:
-        """Write a transaction, ``data``: what the request ``unique`` changed.  Where the log ends now."""
+    def append(self, unique: int, answer: int, data: bytes, head: int = 0) -> int:
+        """Write a transaction, ``data``: what the request ``unique`` changed.  Where the log ends now.
+
+        ``head``: where what `prepare` has written ends, which counts from now on as well; 0: nothing.
+        """
         length = _TRANSACTION_SIZE + len(data)
         base = self._base
-        at = self.head - base
+        at = (head or self.head) - base
         end = at + length
         if end > _SEGMENT:
-            return self._append_beyond(_pack_transaction(_MARK | answer, length, unique) + data)
+            return self._append_beyond(at, _pack_transaction(_MARK | answer, length, unique) + data)
         self._window[at:end] = _pack_transaction(_MARK | answer, length, unique) + data
-        self.head = head = base + end
-        self.numbers[HEAD] = head
+        self.head = self.numbers[HEAD] = head = base + end
         return head
 
-    def _append_beyond(self, data: bytes) -> int:
-        """The transaction begins a new segment, and may be longer than one."""
+    def prepare(self, unique: int, data: bytes) -> int:
+        """Write a transaction that does not count yet: what the request ``unique`` will have changed, to be answered with success
+        and no payload.  Where it ends."""
+        length = _TRANSACTION_SIZE + len(data)
+        at = self.head - self._base
+        end = at + length
+        if end > _SEGMENT:
+            # It lies where the log goes on, so the log must go on where it has room.
+            self._append_beyond(at, _pack_transaction(_MARK, _TRANSACTION_SIZE, 0))
+            at = self.head - self._base
+            end = at + length
+        self._window[at:end] = _pack_transaction(_MARK | Answer.DONE, length, unique) + data
+        return self._base + end
+
+    def settle(self, head: int) -> int:
+        """What `prepare` has written up to ``head`` counts from now on; where the log ends now."""
+        self.head = self.numbers[HEAD] = head
+        return head
+
+    def intend(self, form: int) -> None:
+        """The next system call will do what the request says: holds until the next transaction, or request.
+
+        ``form``: 0, or `IN_PLACE`.
+        """
+        numbers = self.numbers
+        # In this order: the intent before, if there is one, is another request's.
+        numbers[INTENT_HEAD] = self.head
+        numbers[INTENT] = numbers[_UNIQUE] | form
+
+    def _append_beyond(self, at: int, data: bytes) -> int:
+        """The transaction, which has no room at ``at`` in this segment, begins a new one, and may be longer than one."""
+        # What was prepared there and has not come about must not be taken for a transaction.
+        self._window[at : at + _TRANSACTION_SIZE] = bytes(len(self._window[at : at + _TRANSACTION_SIZE]))
         start = self._base + _SEGMENT
         end = start + len(data)
         os.ftruncate(self._fd, start + -(-len(data) // _SEGMENT) * _SEGMENT)
         written = 0
         while written < len(data):
             written += os.pwrite(self._fd, memoryview(data)[written:], start + written)
-        self.numbers[HEAD] = self.head = end
+        self.head = self.numbers[HEAD] = end
         self._extents.append((self._piece, start))
         self._piece = start
         self._memory.close()
@@ -143,7 +194,8 @@ class JournalFile:
     def begin_anew(self, unique: int, answer: int, data: bytes) -> None:
         """`append`, and forget everything before it."""
         tail = self.numbers[TAIL]
-        self._append_beyond(_pack_transaction(_MARK | answer, _TRANSACTION.size + len(data), unique) + data)
+        at = self.head - self._base
+        self._append_beyond(at, _pack_transaction(_MARK | answer, _TRANSACTION_SIZE + len(data), unique) + data)
         self._extents.clear()
         self.numbers[TAIL] = self._piece
         self._give_back(tail, self._piece)
@@ -170,17 +222,23 @@ class JournalFile:
         unique, error, length = _REPLY.unpack_from(self._fixed, _REPLY_AT)
         return unique, error, bytes(self._fixed[_PAYLOAD_AT : _PAYLOAD_AT + length])
 
-    def write_intent(self, intent: bytes) -> None:
-        """What is about to be done; holds until the next transaction."""
+    def read_intent(self) -> tuple[int, memoryview] | None:
+        """The form of the last intent and the request that is about to be carried out; None: there is none."""
         numbers = self.numbers
-        numbers[INTENT_LENGTH] = 0
-        length = len(intent)
-        self._fixed[_INTENT_AT : _INTENT_AT + length] = intent
-        numbers[INTENT_LENGTH] = length
+        unique, form = numbers[_UNIQUE], numbers[INTENT] & IN_PLACE
+        if numbers[INTENT_HEAD] != numbers[HEAD] or numbers[INTENT] != unique | form:
+            return None
+        length = int.from_bytes(self.request[:4], sys.byteorder)
+        return form, memoryview(bytes(self.request[:length]))
 
-    def read_intent(self) -> bytes:
-        """The last one written; empty: none."""
-        return bytes(self._fixed[_INTENT_AT : _INTENT_AT + self.numbers[INTENT_LENGTH]])
+    def read_prepared(self, unique: int) -> memoryview:
+        """The records of what the request ``unique`` has prepared; empty: nothing."""
+        at = self.head - self._base
+        if at + _TRANSACTION_SIZE <= _SEGMENT:
+            mark, length, prepared_by = _TRANSACTION.unpack_from(self._window, at)
+            if mark == _MARK | Answer.DONE and prepared_by == unique:
+                return memoryview(bytes(self._window[at + _TRANSACTION_SIZE : at + length]))
+        return memoryview(b"")
 
 
 def new_journal() -> int:

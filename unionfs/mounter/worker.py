@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from unionfs.fuse.device import was_aborted
 from unionfs.fuse.direct_connection import DirectConnection
+from unionfs.fuse.intents import intents_of
 from unionfs.fuse.request_times import RequestTimes
 from unionfs.journal.journal import Journal
 from unionfs.journal.recovered import read_journal
@@ -64,7 +65,7 @@ def take_over(held: Held, project: UpperProject | None, restarts: int, last_end:
     """
     began = time.monotonic()
     file = JournalFile(held.journal_fd)
-    recovered = read_journal(file, open_descriptors())
+    recovered = read_journal(file, intents_of(held.negotiated), open_descriptors())
     close_left_over(held, recovered.descriptors)
     old = held.registration.read()
     chain, snapshots = with_snapshots(dataclasses.replace(held.request, lowers=()), goes_on=True)

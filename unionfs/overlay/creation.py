@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable
 
 from unionfs.filesystem import Caller
-from unionfs.journal.records import Act
+from unionfs.journal.storage import IN_PLACE
 from unionfs.linux.links import fd_path, link_fd
 from unionfs.overlay import kinds
 from unionfs.overlay.copy_up import CopyUp
@@ -122,7 +122,7 @@ class Creation:
         if inode.has_origin or inode.data is not None:
             tree.mark_impure(parent)
         ino = inode.hard_link_ino or tree.stat(inode).st_ino
-        tree.journal.intend(Act.APPEAR, parent.node, name, node=inode.node)
+        tree.journal.intend()
         if tree.has_whiteout(parent, name):
             with tree.work.staged(tree.work.new_name()) as staged:
                 make(tree.work.fd, staged)
@@ -154,12 +154,12 @@ class Creation:
         self._take_umask(caller)
         upper_fd = tree.dir_fd(upper)
         if tree.has_whiteout(parent, name) or self._must_be_given(caller):
-            tree.journal.intend(Act.APPEAR, parent.node, name)
+            tree.journal.intend()
             st = self._make_aside(parent, upper, name, make, caller, mode)
             inode, _ = self._enter_new(parent, upper, name, st)
             # The rename was one more change.  Last: it is there, whether its attributes can be had or not.
             return inode, tree.stat(inode)
-        tree.journal.intend(Act.CREATE, parent.node, name)
+        tree.journal.intend(IN_PLACE)
         found = make(upper_fd, name)
         try:
             st = own_new(tree, parent, upper_fd, name, caller, upper_fd, found)

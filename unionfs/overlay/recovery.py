@@ -19,6 +19,7 @@ from unionfs.journal.recovered import Intent, NodeState, Recovered
 from unionfs.overlay import kinds
 from unionfs.overlay.detached_layers import DetachedLayers
 from unionfs.overlay.former_layers import FormerLayers
+from unionfs.overlay.id_map import ACL_PREFIX
 from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.layer import Layer, RealDir
 from unionfs.overlay.listing import kind_of
@@ -254,15 +255,18 @@ class _Recovery:
     def _appeared(self, parent: Directory, intent: Intent) -> bool:
         if self._upper_stat(parent, intent.name) is None:
             return False
-        state = self._states.get(intent.node)
-        if state is not None:
-            self._add_name(state, intent.parent, intent.name)
+        node, states = intent.made, self._states
+        while node in states and states[node].successor:
+            node = states[node].successor
+        if node in states and (intent.parent, intent.name) not in states[node].names:
+            states[node].names.append((intent.parent, intent.name))
+        self._recovered.changed.add(node)
         return True
 
     def _removed(self, parent: Directory, intent: Intent) -> bool:
         if call_now(self._tree.kind, parent, intent.name) is not None:
             return False
-        self._take_name(intent.node, intent.parent, intent.name, intent)
+        self._lose(intent.parent, intent.name, intent)
         return True
 
     def _moved(self, parent: Directory, intent: Intent) -> bool:
@@ -270,23 +274,21 @@ class _Recovery:
         if new_parent is None:
             return False
         arrived = self._upper_stat(new_parent, intent.new_name)
-        if arrived is None or arrived.st_ino != intent.ino:
+        if arrived is None or arrived.st_ino != intent.moved:
             return False
+        old, new = (intent.parent, intent.name), (intent.new_parent, intent.new_name)
+        moved = self._named(*old)
         if intent.act is Act.EXCHANGE:
-            other = self._states.get(int.from_bytes(intent.after, "little"))
-            self._rename(other, (intent.new_parent, intent.new_name), (intent.parent, intent.name))
+            self._rename(self._named(*new), new, old)
         else:
             self._leave_old_name(parent, intent)
-            for node in intent.states:
-                self._take_name(node, intent.new_parent, intent.new_name, intent)
-            replaced = self._named(intent.new_parent, intent.new_name)
-            if replaced is not None:
-                replaced.names.remove((intent.new_parent, intent.new_name))
-        self._rename(self._states.get(intent.node), (intent.parent, intent.name), (intent.new_parent, intent.new_name))
+            self._lose(*new, intent)
+        self._rename(moved, old, new)
         return True
 
-    def _named(self, parent: int, name: bytes) -> NodeState | None:
-        return next((state for state in self._states.values() if (parent, name) in state.names), None)
+    def _named(self, parent: int, name: bytes) -> int:
+        """The node that has this name; 0: none."""
+        return next((node for node, state in self._states.items() if (parent, name) in state.names), 0)
 
     def _leave_old_name(self, parent: Directory, intent: Intent) -> None:
         """Where the filesystem cannot leave a whiteout in one step, what was replaced may be at the old name."""
@@ -297,27 +299,23 @@ class _Recovery:
         hide(parent.upper, intent.name)
         parent.upper_names = None
 
-    def _take_name(self, node: int, parent: int, name: bytes, intent: Intent) -> None:
-        state = self._states.get(node)
-        if state is None:
+    def _lose(self, parent: int, name: bytes, intent: Intent) -> None:
+        """What had this name has it no more."""
+        node = self._named(parent, name)
+        if not node:
             return
-        if (parent, name) in state.names:
-            state.names.remove((parent, name))
-        after = intent.states.get(node)
-        if not state.names and after is not None:
-            self._states[node] = after
+        state = self._states[node]
+        state.names.remove((parent, name))
+        if not state.names and node in intent.states:
+            self._states[node] = intent.states[node]
+        self._recovered.changed.add(node)
 
-    @staticmethod
-    def _add_name(state: NodeState, parent: int, name: bytes) -> None:
-        if (parent, name) not in state.names:
-            state.names.append((parent, name))
-
-    @staticmethod
-    def _rename(state: NodeState | None, old: tuple[int, bytes], new: tuple[int, bytes]) -> None:
-        if state is None:
-            return
-        state.names = [dentry for dentry in state.names if dentry not in (old, new)]
-        state.names.append(new)
+    def _rename(self, node: int, old: tuple[int, bytes], new: tuple[int, bytes]) -> None:
+        if node:
+            state = self._states[node]
+            state.names = [dentry for dentry in state.names if dentry not in (old, new)]
+            state.names.append(new)
+            self._recovered.changed.add(node)
 
     def _xattr_is_done(self, intent: Intent) -> bool:
         """Whether an attribute that was not there has come, or one that was there has gone."""
@@ -337,4 +335,7 @@ class _Recovery:
             if error.errno != errno.ENODATA:
                 raise
             return intent.act is Act.REMOVE_XATTR
-        return intent.act is Act.SET_XATTR and value == intent.after
+        ids, wanted = self._tree.ids, intent.value
+        if ids is not None and intent.name.startswith(ACL_PREFIX):
+            wanted = ids.stored_acl(wanted)
+        return intent.act is Act.SET_XATTR and value == wanted

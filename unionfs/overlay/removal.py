@@ -6,7 +6,6 @@ import errno
 import os
 from types import TracebackType
 
-from unionfs.journal.records import Act
 from unionfs.linux.links import fd_path
 from unionfs.overlay import kinds
 from unionfs.overlay.copy_up import CopyUp
@@ -34,7 +33,7 @@ class Removal:
         child = self._known(parent, name)
         upper = self._copy_up.upper_of(parent)
         with KeptReachable(tree, child, parent, name):
-            intend_removal(tree, parent, name, child)
+            intend_removal(tree, child)
             if tree.has_lower(parent, name):
                 whiteouts.hide(upper, name)
             else:
@@ -64,7 +63,7 @@ class Removal:
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
         upper = self._copy_up.upper_of(parent)
         with KeptReachable(tree, directory, parent, name):
-            intend_removal(tree, parent, name, directory)
+            intend_removal(tree, directory)
             if not tree.has_lower(parent, name):
                 self._remove_upper(directory, tree.dir_fd(upper), name)
             elif directory.upper is not None:
@@ -163,19 +162,21 @@ class KeptReachable:
             inode.orphan_fd = -1
 
 
-def intend_removal(tree: Tree, parent: Directory, name: bytes, inode: Inode | None) -> None:
-    """Call when ``name`` of ``inode``, which is kept reachable, is about to go."""
-    if inode is None:
-        tree.journal.intend(Act.REMOVE, parent.node, name)
+def intend_removal(tree: Tree, inode: Inode | None) -> None:
+    """Call when a name of ``inode``, which is kept reachable, is about to go."""
+    journal = tree.journal
+    if inode is None or not journal.is_kept or not is_last_name(inode):
+        journal.intend()
+    elif inode.is_indexed:
+        # Once it has no name any more the index lets go of it, too.
+        journal.intend_with(inode.unnamed_record())
     else:
-        tree.journal.intend(Act.REMOVE, parent.node, name, node=inode.node, after=unnamed_record(inode))
+        journal.intend_with(inode.unnamed_record(), inode)
 
 
-def unnamed_record(inode: Inode | None) -> bytes:
-    """What the journal is to have of an inode once one of its names has gone, if that was its last one."""
-    if inode is None or (inode.rare is not None and inode.rare.other_names):
-        return b""
-    return inode.unnamed_record()
+def is_last_name(inode: Inode) -> bool:
+    """Whether the kernel knows ``inode`` and, once one of its names has gone, has it without any."""
+    return inode.nlookup > 0 and (inode.rare is None or not inode.rare.other_names)
 
 
 def forget_name(tree: Tree, inode: Inode, parent: Directory, name: bytes) -> None:

@@ -12,7 +12,7 @@ import logging
 import os
 from dataclasses import dataclass
 
-from unionfs.journal.records import Act
+from unionfs.journal import records
 from unionfs.linux.rename import RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT, renameat2
 from unionfs.overlay import kinds
 from unionfs.overlay.copy_up import CopyUp
@@ -21,7 +21,7 @@ from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.listing import DOT_WHITEOUT, WHITEOUT, RealName, ino_in, kind_in
 from unionfs.overlay.lower_stack import redirect_for
 from unionfs.overlay.metadata_copy import copy_metadata
-from unionfs.overlay.removal import KeptReachable, forget_name, unnamed_record
+from unionfs.overlay.removal import KeptReachable, forget_name, is_last_name
 from unionfs.overlay.tree import Tree
 
 _log = logging.getLogger("unionfs.overlay")
@@ -95,7 +95,7 @@ class Rename:
         if isinstance(new.inode, Directory):
             self._empty(new.inode, new_fd, new.name)
         with KeptReachable(tree, new.inode, new.parent, new.name):
-            self._intend(Act.MOVE, old, new, unnamed_record(new.inode))
+            self._intend(old, new)
             over_whiteout = tree.has_whiteout(new.parent, new.name)
             if (over_whiteout or leaves_whiteout) and whiteouts.form != "dev":
                 assert old.parent.upper is not None
@@ -198,7 +198,7 @@ class Rename:
         new.inode = other = self._copy_up.copy_up_name(other, new.parent, new.name)
         for inode, target in ((one, new), (other, old)):
             self._mark_moving(inode, new if target is old else old, target)
-        self._intend(Act.EXCHANGE, old, new, other.node.to_bytes(8, "little"))
+        self._intend(old, new, exchange=True)
         renameat2(old_fd, old.name, new_fd, new.name, RENAME_EXCHANGE)
         tree.nodes.detach(one, old.parent, old.name)
         tree.nodes.detach(other, new.parent, new.name)
@@ -211,20 +211,22 @@ class Rename:
 
     # -- the common part --------------------------------------------------------------------------------------------------
 
-    def _intend(self, act: Act, old: _Side, new: _Side, after: bytes) -> None:
-        inode, names = old.inode, old.parent.upper_names
+    def _intend(self, old: _Side, new: _Side, exchange: bool = False) -> None:
+        journal, inode, names = self._tree.journal, old.inode, old.parent.upper_names
+        if not journal.is_kept:
+            return
         assert inode is not None
         assert names is not None
-        self._tree.journal.intend(
-            act,
-            old.parent.node,
-            old.name,
-            new_parent=new.parent.node,
-            new_name=new.name,
-            node=inode.node,
-            ino=ino_in(names[old.name]),
-            after=after,
-        )
+        after, replaced = records.moved(ino_in(names[old.name])), new.inode
+        covered: tuple[Inode, ...] = ()
+        if not exchange and inode.rare is None:
+            after += records.node(inode.node, max(inode.nlookup, 0), new.parent.node, new.name)
+            covered = (inode,)
+        if not exchange and replaced is not None and is_last_name(replaced):
+            after += replaced.unnamed_record()
+            if not replaced.is_indexed:
+                covered = (*covered, replaced)
+        journal.intend_with(after, *covered)
 
     def _movable(self, side: _Side) -> Inode:
         inode = self._present(side)

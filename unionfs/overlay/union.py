@@ -346,7 +346,7 @@ class Union:
             tree.journal.close_later(fd)
         if intent is None:
             return
-        for node in (intent.node, *intent.states, int.from_bytes(intent.after[:8], "little")):
+        for node in recovered.changed:
             inode = tree.nodes.find(node)
             if inode is not None:
                 tree.nodes.touched[inode] = None
