@@ -26,11 +26,12 @@ from unionfs.fuse.direct_handlers import DirectHandlers, Operation
 from unionfs.fuse.negotiation import Negotiated
 from unionfs.fuse.protocol import EPOCH_MINOR_VERSION, Opcode
 from unionfs.fuse.pruning import Pruning
+from unionfs.fuse.repeated import MAKING, Repeated
 from unionfs.fuse.request_times import Cells, RequestTimes, end, opcode_name
 from unionfs.fuse.session import SessionSettings
 from unionfs.fuse.wire import RequestHeader
 from unionfs.journal.journal import CARRIED_OUT_AGAIN, RESENT, NoJournal, Reply
-from unionfs.journal.recovered import Recovered
+from unionfs.journal.recovered import Intent, Recovered
 
 _log = logging.getLogger("unionfs.fuse")
 
@@ -40,8 +41,8 @@ _SHORT = 8192
 _MOST_TOUCHED = 256
 """How much that is not urgent may wait to be written down."""
 
-_COUNTED = frozenset((Opcode.LOOKUP, Opcode.READDIRPLUS, Opcode.OPEN))
-"""Requests that may be carried out again, but for what they count."""
+_COUNTED = frozenset((Opcode.LOOKUP, Opcode.READDIRPLUS, Opcode.OPEN, *MAKING))
+"""Requests whose reply can be had once more, but for what they count."""
 
 _NONE_YET = object()
 """The result of a call that has not returned."""
@@ -87,6 +88,7 @@ class DirectConnection:
         self.backing_files = BackingFiles(fd, filesystem, journal) if negotiated.data_path == "passthrough" else None
         self._filesystem = filesystem
         self._handlers = DirectHandlers(filesystem, settings, negotiated.flags, self.backing_files, self._invalidate_attributes)
+        self._repeated = Repeated(filesystem, self._handlers.operations)
         self._pruning = Pruning(fd, negotiated.can_prune)
         self._failures = 0
         self._resent = 0
@@ -246,13 +248,18 @@ class DirectConnection:
             self.backing_files.recover(recovered)
         intent = recovered.intent
         if intent is not None and is_done:
-            journal.keep_reply(Reply(intent.unique, 0, self._handlers.reply_to(intent)))
+            journal.keep_reply(Reply(intent.unique, 0, self._reply_to(intent)))
         self._send_notices()
         journal.flush()
         if recovered.unsettled:
             # At once, so that nobody relies on a name between now and when the kernel has been told all.
             self.expire_names()
         self._write_message(wire.encode_resend())
+
+    def _reply_to(self, intent: Intent) -> bytes:
+        request = intent.request
+        header = wire.REQUEST_HEADER.decode(request)
+        return bytes(self._repeated.reply_to(header, request[wire.REQUEST_HEADER.size :])) if header[1] in MAKING else b""
 
     def _answer_again(self, header: RequestHeader, body: memoryview) -> bool:
         """Answer a request that another worker carried out as that would have; false if it has to be carried out."""
@@ -271,12 +278,14 @@ class DirectConnection:
         return True
 
     def _answer_uncounted(self, header: RequestHeader, body: memoryview) -> bool:
-        operation = self._handlers.operations[header[1]]
         try:
-            payload = operation.finish(header, body, operation.call(header, body))
-        except (OSError, Blocking):
+            payload = self._repeated.reply_to(header, body)
+        except (OSError, Blocking) as error:
             # Its reply may be another one now; what was counted stays so until the connection ends.
-            return False
+            if header[1] not in MAKING:
+                return False
+            self._reply_error(header, error)
+            return True
         # Before it is written down, so that a worker that takes over from this one has counted it once as well.
         self._handlers.take_back(header, bytes(payload))
         self._send(header, payload)

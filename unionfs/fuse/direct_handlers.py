@@ -7,7 +7,6 @@ An operation has two halves, because of `Blocking` with ``restart=False``, where
 from __future__ import annotations
 
 import errno
-import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -32,7 +31,6 @@ from unionfs.filesystem import (
     Filesystem,
     Opened,
     StatFs,
-    call_now,
 )
 from unionfs.fuse import wire
 from unionfs.fuse.backing import BackingFiles
@@ -52,13 +50,10 @@ from unionfs.fuse.protocol import (
 from unionfs.fuse.session import SessionSettings
 from unionfs.fuse.wire import RequestHeader, validity
 from unionfs.fuse.write_back import WriteBack
-from unionfs.journal.records import Act
-from unionfs.journal.recovered import Intent
 
 _SETTABLE = (
     SET_MODE | SET_UID | SET_GID | SET_SIZE | SET_ATIME | SET_MTIME | SET_ATIME_NOW | SET_MTIME_NOW | SET_CTIME | SET_KILL_SUIDGID
 )
-_NO_BODY = memoryview(b"")
 _SECOND = 1_000_000_000  # in nanoseconds
 _MOST_OF_32_BITS = 0xFFFFF000  # a whole number of pages
 _MODE, _UMASK = 0xFFFF, 0o777  # umode_t of Linux has 16 bits
@@ -448,19 +443,6 @@ class DirectHandlers:
             (node,) = wire.NODE_ID.unpack_from(payload)
             if node:
                 self._filesystem.forget(node, 1)
-
-    def reply_to(self, intent: Intent) -> bytes:
-        """The reply to the request of an intent that another worker carried out."""
-        if intent.act is not Act.APPEAR:
-            return b""
-        header = (0, intent.opcode, intent.unique, intent.parent, 0, 0, 0, 0)
-        entry = call_now(self._filesystem.lookup, intent.parent, intent.name)
-        if entry is None:
-            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), os.fsdecode(intent.name))
-        if intent.opcode != Opcode.CREATE:
-            return self._finish_entry(header, _NO_BODY, entry)
-        opened = call_now(self._filesystem.open, entry.node, os.O_RDWR, _caller(header))
-        return self._finish_create(header, memoryview(wire.CREATE_IN.pack(0, 0, 0, 0)), (entry, opened))
 
 
 def _fill(rows: Iterable[DirRow], size: int, encode: Callable[[DirRow], bytes], unread: Callable[[DirRow], None] | None) -> bytes:

@@ -49,7 +49,8 @@ class Intent(NamedTuple):
     """What the last request was about to do: see `unionfs.journal.journal.Journal.intend`.
 
     Attributes:
-        unique, opcode: of the request.
+        unique: of the request.
+        request: all of it.
         act: what it is.
         parent, name: the dentry that comes or goes; for attributes: the node, and the attribute's name.
         new_parent, new_name: the second dentry, if there are two.
@@ -60,10 +61,10 @@ class Intent(NamedTuple):
     """
 
     unique: int
-    opcode: int
+    request: memoryview
     act: Act
     parent: int
-    name: bytes
+    name: bytes = b""
     new_parent: int = 0
     new_name: bytes = b""
     made: int = 0
