@@ -209,9 +209,10 @@ class FakeFilesystem:
         node = self.nodes[parent].names.get(name)
         return None if node is None else self._entry(self.nodes[node])
 
-    def forget(self, node: int, nlookup: int) -> None:
+    def forget(self, node: int, nlookup: int) -> bool:
         self._enter("forget", node, nlookup)
         self.nlookup[node] -= nlookup
+        return self.nlookup[node] > 0
 
     def getattr(self, node: int) -> Attr:
         self._enter("getattr", node)

@@ -233,8 +233,8 @@ class Filesystem(Protocol):
         """The object that ``name`` means in directory ``parent``, or None where there is none (cheaper than ENOENT, and the
         kernel may remember it)."""
 
-    def forget(self, node: int, nlookup: int) -> None:
-        """The kernel dropped ``nlookup`` references.  Never raises, whatever the node."""
+    def forget(self, node: int, nlookup: int) -> bool:
+        """The kernel dropped ``nlookup`` references; whether it holds more.  Never raises, whatever the node."""
 
     def getattr(self, node: int) -> Attr:
         """Attributes of a node; also of one that is open but has no name left (nlink 0)."""

@@ -41,9 +41,10 @@ _NOBODY = Caller(0, 0, 0, 0)
 
 
 class _Backing:
-    """The state of one node: mode (by ``id``), which real file (``generation``; ``device`` and ``ino``), number of ``opens``."""
+    """The state of one node: mode (by ``id``), which real file (``generation``; ``device`` and ``ino``), number of ``opens``, and
+    whether one of these is for writing; ``noted``: of opens, how many the journal tells."""
 
-    __slots__ = ("device", "generation", "id", "ino", "node", "opens")
+    __slots__ = ("device", "generation", "id", "ino", "is_written", "node", "noted", "opens")
 
     def __init__(self, node: int, backing_id: int, generation: int, device: int = 0, ino: int = 0) -> None:
         self.node = node
@@ -52,10 +53,13 @@ class _Backing:
         self.device = device
         self.ino = ino
         self.opens = 0
+        self.noted = 0
+        self.is_written = False
 
     def record(self) -> bytes:
         """What the journal keeps of it."""
-        return records.backing(self.node, self.id, self.opens, self.device, self.ino)
+        self.noted = self.opens
+        return records.backing(self.node, self.id, self.opens, self.device, self.ino, self.is_written)
 
 
 class BackingFiles:
@@ -71,14 +75,19 @@ class BackingFiles:
         self._max_idle = max_idle
         self._open: dict[int, _Backing] = {}
         self._idle: OrderedDict[int, _Backing] = OrderedDict()  # the least recently released first
+        self._closed: dict[int, None] = {}
+        """Nodes that nothing is registered of any more, which is not yet written down."""
+        self._released: dict[_Backing, None] = {}
+        """Those with fewer opens than the journal tells, all of them for reading."""
+        self._released_by_writers: dict[_Backing, None] = {}
         self._refusals: set[int] = set()
         self.registered = 0
         """How many times an id was registered."""
         self.refused = 0
         """How many times the kernel refused to: these opens went through the page cache."""
 
-    def acquire(self, node: int, opened: Opened) -> tuple[OpenFlag, int]:
-        """Account for one open of ``node``; returns the open flags and the backing id to reply.
+    def acquire(self, node: int, opened: Opened, writes: bool = True) -> tuple[OpenFlag, int]:
+        """Account for one open of ``node``, which ``writes`` or only reads; returns the open flags and the backing id to reply.
 
         Raises:
             OSError: ESTALE: the kernel holds another real file open for this node.  A filesystem answers ESTALE itself before
@@ -92,7 +101,9 @@ class BackingFiles:
             raise OSError(errno.ESTALE, f"node {node} is open in passthrough on another real file")
         self._open[node] = backing
         backing.opens += 1
-        self._touched[backing] = None
+        if backing.opens > backing.noted or (writes and not backing.is_written):
+            backing.is_written = backing.is_written or writes
+            self._touched[backing] = None
         if backing.id:
             self._filesystem.pin(node)
             return OpenFlag.NOFLUSH | OpenFlag.PASSTHROUGH, backing.id
@@ -102,7 +113,8 @@ class BackingFiles:
         return OpenFlag.NOFLUSH | (OpenFlag.KEEP_CACHE if keep_cache else OpenFlag(0)), _NONE
 
     def release(self, node: int) -> None:
-        """Take one `acquire` back.
+        """Take one `acquire` back.  Written down when there is time: should it be lost, the node counts as open until it is
+        forgotten.
 
         Raises:
             OSError: EBADF: there is none.
@@ -113,18 +125,25 @@ class BackingFiles:
         if backing.id:
             self._filesystem.unpin(node)
         backing.opens -= 1
-        self._touched[backing] = None
+        (self._released_by_writers if backing.is_written else self._released)[backing] = None
         if backing.opens:
             return
+        backing.is_written = False
         del self._open[node]
         self._idle[node] = backing
         if len(self._idle) > self._max_idle:
             _, oldest = self._idle.popitem(last=False)
             self._close(oldest)
 
-    def forget(self, node: int) -> None:
-        """The kernel forgot the node; it has no opens then, for each holds its inode (fs/fuse/file.c, fuse_release_end)."""
+    def forget(self, node: int, is_known: bool = False) -> None:
+        """The kernel has dropped references to the node; ``is_known``: not all.
+
+        A node that it forgot has no opens, for each holds its inode (fs/fuse/file.c, fuse_release_end).
+        """
         backing = self._idle.pop(node, None)
+        if backing is None and not is_known:
+            # One that counts as open was released when another worker served, which had not written that down.
+            backing = self._open.pop(node, None)
         if backing is not None:
             self._close(backing)
 
@@ -133,6 +152,21 @@ class BackingFiles:
         while self._idle:
             _, backing = self._idle.popitem()
             self._close(backing)
+        self.note_released()
+        self._journal.flush()
+
+    def note_released(self, readers: bool = True) -> None:
+        """Have written down which nodes are not open any more; ``readers``: also those that were read only."""
+        touched = self._touched
+        if self._closed:
+            touched[records.closed(self._closed)] = None
+            self._closed.clear()
+        if self._released_by_writers:
+            touched.update((backing, None) for backing in self._released_by_writers)
+            self._released_by_writers.clear()
+        if readers and self._released:
+            touched.update((backing, None) for backing in self._released if backing.noted != backing.opens)
+            self._released.clear()
 
     def _revive(self, node: int, generation: int) -> _Backing | None:
         backing = self._idle.pop(node, None)
@@ -143,6 +177,7 @@ class BackingFiles:
         return backing
 
     def _register(self, node: int, generation: int) -> _Backing:
+        self._closed.pop(node, None)
         # A mutable buffer: with an immutable one fcntl.ioctl returns the buffer instead of what ioctl(2) returned.
         fd = self._filesystem.backing_fd(node)
         request = bytearray(BACKING_MAP.pack(fd, 0, 0))
@@ -165,9 +200,13 @@ class BackingFiles:
 
     def _close(self, backing: _Backing) -> None:
         if backing.id:
-            fcntl.ioctl(self._fd, IOC_BACKING_CLOSE, BACKING_ID.pack(backing.id))
-        self._touched.pop(backing, None)
-        self._touched[records.backing(backing.node, _NONE, 0, 0, 0)] = None
+            self._journal.close_later(backing.id, self._close_id)
+        for waiting in (self._touched, self._released, self._released_by_writers):
+            waiting.pop(backing, None)
+        self._closed[backing.node] = None
+
+    def _close_id(self, backing_id: int) -> None:
+        fcntl.ioctl(self._fd, IOC_BACKING_CLOSE, BACKING_ID.pack(backing_id))
 
     # -- the journal ------------------------------------------------------------------------------------------------------
 
@@ -190,11 +229,11 @@ class BackingFiles:
                 self._take_over(node, found)
             elif found.id:
                 self._close_if_there(found.id)
-                self._touched[records.backing(node, _NONE, 0, 0, 0)] = None
+                self._closed[node] = None
         # Registered, perhaps, when it had not yet been noted, or noted, when what it is of had not yet been written down; then
         # nobody was told.  The kernel counts up (fs/fuse/backing.c, idr_alloc_cyclic).
         known = {_NONE, *(found.id for found in recovered.backings.values())}
-        for backing_id in (recovered.last_backing, recovered.last_backing + 1):
+        for backing_id in (*recovered.closed, recovered.last_backing, recovered.last_backing + 1):
             if backing_id not in known:
                 self._close_if_there(backing_id)
 
@@ -205,7 +244,8 @@ class BackingFiles:
     def _take_over(self, node: int, found: Backing) -> None:
         filesystem = self._filesystem
         backing = self._open[node] = _Backing(node, found.id, 0, found.device, found.ino)
-        backing.opens = found.opens
+        backing.opens = backing.noted = found.opens
+        backing.is_written = found.is_written
         try:
             for _ in range(found.opens if found.id else 0):
                 filesystem.pin(node)

@@ -38,9 +38,6 @@ _log = logging.getLogger("unionfs.fuse")
 _SHORT = 8192
 """Bytes of a reply that are copied behind its header in less time than writev(2) takes for two pieces."""
 
-_MOST_TOUCHED = 256
-"""How much that is not urgent may wait to be written down."""
-
 _COUNTED = frozenset((Opcode.LOOKUP, Opcode.READDIRPLUS, Opcode.OPEN, *MAKING))
 """Requests whose reply can be had once more, but for what they count."""
 
@@ -123,12 +120,17 @@ class DirectConnection:
         poll = select.poll()
         poll.register(wake, select.POLLIN)
         poll.register(self.fd, select.POLLIN)
-        while wake not in dict(poll.poll()):
+        while wake not in dict(poll.poll(0) or self._pause(poll)):
             received = receive(self.fd, self.buffers)
             if received == ENDED:
-                return
+                break
             if received != NOTHING_YET:
                 self._serve(received)
+        self.flush()
+
+    def _pause(self, poll: select.poll) -> list[tuple[int, int]]:
+        self.flush()
+        return poll.poll()
 
     def _serve(self, received: int) -> None:
         began = time.perf_counter_ns()
@@ -201,8 +203,8 @@ class DirectConnection:
             self._note_failure(header, error)
         if self._filesystem.notices:
             self._send_notices()
-        if len(self._touched) > _MOST_TOUCHED:
-            self._journal.flush()
+        if self._journal.is_late:
+            self.settle()
 
     def _answer(self, operation: Operation, header: RequestHeader, body: memoryview) -> Blocking | None:
         """Serve a request from the start, and reply, unless it must wait."""
@@ -292,9 +294,14 @@ class DirectConnection:
         return True
 
     def flush(self) -> None:
-        """Write down what waits to be, for there is time now."""
-        if self._touched:
-            self._journal.flush()
+        """Write down all that waits to be, for there is time now."""
+        self.settle(released=True)
+
+    def settle(self, released: bool = False) -> None:
+        """Write down what was forgotten, and give up what that had open; ``released``: also which files are not read any more."""
+        if self.backing_files is not None:
+            self.backing_files.note_released(released)
+        self._journal.flush()
 
     # -- writing ------------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ An operation has two halves, because of `Blocking` with ``restart=False``, where
 from __future__ import annotations
 
 import errno
+import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -229,11 +230,11 @@ class DirectHandlers:
             self._forget_node(node, nlookup)
 
     def _forget_node(self, node: int, nlookup: int) -> None:
+        is_known = self._filesystem.forget(node, nlookup)
         if self._backing_files is not None:
-            self._backing_files.forget(node)
+            self._backing_files.forget(node, is_known)
         elif self._write_back.lost:
             self._write_back.lost.pop(node, None)
-        self._filesystem.forget(node, nlookup)
 
     def _interrupt(self, _body: memoryview, _header: RequestHeader) -> None:
         """Ignored: a request runs to its end, as one on a disk does (but see `unionfs.fuse.lane_waits`).  Most have been answered
@@ -288,13 +289,13 @@ class DirectHandlers:
 
     def _finish_open(self, header: RequestHeader, body: memoryview, opened: Opened) -> bytes:
         node = header[_NODE]
-        _, kill = wire.OPEN_IN.decode(body)
+        flags, kill = wire.OPEN_IN.decode(body)
         if kill & OPEN_KILL_SUIDGID:
             self._filesystem.setattr(node, Changes(SET_KILL_SUIDGID), _caller(header))
             # The reply to OPEN has no attributes, and the kernel itself only takes the size for changed
             # (fs/fuse/dir.c, fuse_truncate_update_attr).
             self._invalidate_attributes(node)
-        return self._encode_open(node, opened)
+        return self._encode_open(node, opened, flags & os.O_ACCMODE != os.O_RDONLY)
 
     def _create(self, header: RequestHeader, body: memoryview) -> tuple[Entry, Opened]:
         flags, mode, umask, _ = wire.CREATE_IN.decode(body)
@@ -319,11 +320,11 @@ class DirectHandlers:
         _flags, mode, umask, _ = wire.CREATE_IN.decode(body)
         return self._filesystem.tmpfile(header[_NODE], mode & _MODE, _caller(header, umask))
 
-    def _encode_open(self, node: int, opened: Opened) -> bytes:
+    def _encode_open(self, node: int, opened: Opened, writes: bool = True) -> bytes:
         if self._backing_files is None:
             # CREATE on the cached data path: what OPEN without a message means to the kernel.
             return wire.OPEN_OUT.pack(0, 0 if opened.truncated else OpenFlag.KEEP_CACHE, 0)
-        flags, backing_id = self._backing_files.acquire(node, opened)
+        flags, backing_id = self._backing_files.acquire(node, opened, writes)
         return wire.OPEN_OUT.pack(0, flags, backing_id)
 
     def _release(self, header: RequestHeader, _body: memoryview) -> None:

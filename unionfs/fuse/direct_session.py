@@ -131,6 +131,7 @@ class DirectSession:
                     now = clock()
             if now > self._turn_ends:
                 self._catch_up()
+                self._connection.settle()
                 self._note_progress()
                 await trio.lowlevel.checkpoint()
                 now = clock()

@@ -8,7 +8,7 @@ out, or may be carried out again.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from unionfs.journal import records
@@ -27,6 +27,8 @@ again before it has grown by `_STEP`."""
 _FEW = 3000
 """So many nodes are written down in a millisecond or two."""
 
+
+_MOST_GONE = 256
 
 CARRIED_OUT_AGAIN = -1
 
@@ -86,6 +88,11 @@ class NoJournal:
     def flush(self) -> None:
         """See `Journal.flush`."""
 
+    @property
+    def is_late(self) -> bool:
+        """See `Journal.is_late`."""
+        return False
+
     def intend(self, form: int = 0) -> None:
         """See `Journal.intend`."""
 
@@ -95,9 +102,12 @@ class NoJournal:
     def retract(self) -> None:
         """See `Journal.retract`."""
 
-    def close_later(self, fd: int) -> None:
+    def note_gone(self, node: int) -> None:
+        """See `Journal.note_gone`."""
+
+    def close_later(self, number: int, close: Callable[[int], object] = os.close) -> None:
         """See `Journal.close_later`."""
-        os.close(fd)
+        close(number)
 
     def keep_reply(self, reply: Reply) -> None:
         """See `Journal.keep_reply`."""
@@ -136,7 +146,8 @@ class Journal(NoJournal):
         self._prepared = 0
         """Where what was prepared for the next commit ends; 0: nothing was."""
         self._covered: tuple[Recorded, ...] = ()
-        self._closing: list[int] = []
+        self._gone: list[int] = []
+        self._closing: list[tuple[Callable[[int], object], int]] = []
         self._look_at = file.numbers[TAIL] + _SMALL
 
     def commit(self, unique: int, error: int, payload: bytes | memoryview) -> None:
@@ -166,8 +177,6 @@ class Journal(NoJournal):
         else:
             head = file.append(unique, answer, self._joined(), prepared)
             touched.clear()
-        if self._closing:
-            self._close()
         if head > self._look_at:
             self._shorten(unique, answer)
 
@@ -175,18 +184,29 @@ class Journal(NoJournal):
         return b"".join([item if isinstance(item, bytes) else item.record() for item in self.touched])
 
     def flush(self) -> None:
-        """Write down what was touched outside any request."""
-        if self.touched or self._closing:
+        """Write down what was touched outside any request, and what is gone, and then let go of what that had open."""
+        if self._gone:
+            self.touched[records.gone(self._gone)] = None
+            self._gone.clear()
+        if self.touched:
             self._commit(0, Answer.NONE)
-
-    def close_later(self, fd: int) -> None:
-        """Close a descriptor that is written down, once it is written down that it is not needed any more."""
-        self._closing.append(fd)
-
-    def _close(self) -> None:
-        for fd in self._closing:
-            os.close(fd)
+        for close, number in self._closing:
+            close(number)
         self._closing.clear()
+
+    def note_gone(self, node: int) -> None:
+        """The kernel knows a node no more.  There is time until `flush`: what is found in its place tells of it as well."""
+        self._gone.append(node)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether so much waits for `flush` that it should not wait any longer."""
+        return len(self._gone) > _MOST_GONE or len(self.touched) > _MOST_GONE
+
+    def close_later(self, number: int, close: Callable[[int], object] = os.close) -> None:
+        """Close what is written down, a descriptor if ``close`` does nothing else, once it is written down that it is not needed
+        any more."""
+        self._closing.append((close, number))
 
     def keep_reply(self, reply: Reply) -> None:
         """A request that another worker carried out is answered this when it comes again.  Counts once it is written down."""
@@ -263,17 +283,17 @@ class Journal(NoJournal):
     def _holding(self, transactions: list[memoryview]) -> Iterator[Recorded | bytes]:
         """The present states of what old records are about."""
         subjects: dict[tuple[int, int], None] = {}
+        numbers = self._file.numbers
         for transaction in transactions:
             for kind, body in records.split(transaction):
-                subjects[kind, records.about(body)] = None
-        numbers = self._file.numbers
+                if kind == Kind.GONE:
+                    # Their ids must not be used again, though nothing tells of them any more.
+                    numbers[LAST_NODE] = max(numbers[LAST_NODE], *records.nodes_body(body))
+                else:
+                    subjects[kind, records.about(body)] = None
         for kind, about in subjects:
             if kind == Kind.REPLY and about in self.replies:
                 yield records.reply(*self.replies[about])
-            if kind == Kind.GONE:
-                # Its id must not be used again, though nothing tells of it any more.
-                numbers[LAST_NODE] = max(numbers[LAST_NODE], about)
-                continue
             for source in self.sources:
                 if (current := source.current(kind, about)) is not None:
                     yield current

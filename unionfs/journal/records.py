@@ -4,7 +4,8 @@ order, for no other machine ever reads them."""
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
 
 NODE = struct.Struct("=BIQIQ")
@@ -14,7 +15,7 @@ _HEADER = struct.Struct("=BI")
 _PAIR = struct.Struct("=QQ")
 _UNNAMED = struct.Struct("=QIQBi")
 _ORDER = struct.Struct("=QI")
-_BACKING = struct.Struct("=QiIQQ")
+_BACKING = struct.Struct("=QiIQQ?")
 _REPLY = struct.Struct("=Qi")
 
 
@@ -25,7 +26,7 @@ class Kind(IntEnum):
     NAME = 2  # one more name of the node
     UNNAMED = 3  # a node without a name, and where its object is
     SUCCEEDED = 4  # a node that another one stands for
-    GONE = 5  # a node that the kernel does not know any more
+    GONE = 5  # nodes that the kernel does not know any more
     BACKING = 6  # what the kernel has open of a node in passthrough
     INO = 7  # the inode number shown for a real one
     ORDER = 8  # the names of a directory in the order of its listing
@@ -36,6 +37,7 @@ class Kind(IntEnum):
     COUNT = 13  # how often the kernel looked a node up whose names stand elsewhere
     NUMBER = 14  # the inode number that a node goes on showing, though a look at the layers would give another
     MOVED = 15  # the inode number of the real object that an intent moves
+    CLOSED = 16  # nodes of which the kernel has nothing open, and nothing registered
 
 
 class Act(IntEnum):
@@ -91,14 +93,24 @@ def moved(ino: int) -> bytes:
     return _HEADER.pack(Kind.MOVED, 8) + ino.to_bytes(8, "little")
 
 
-def gone(node: int) -> bytes:
-    """A node that is no more."""
-    return _HEADER.pack(Kind.GONE, 8) + node.to_bytes(8, "little")
+def gone(nodes: Iterable[int]) -> bytes:
+    """Nodes that are no more."""
+    return _nodes(Kind.GONE, nodes)
 
 
-def backing(node: int, backing_id: int, opens: int, device: int, ino: int) -> bytes:
-    """Passthrough of a node: ``opens`` of them, of the real file ``ino`` of ``device``."""
-    return _HEADER.pack(Kind.BACKING, _BACKING.size) + _BACKING.pack(node, backing_id, opens, device, ino)
+def closed(nodes: Iterable[int]) -> bytes:
+    """Nodes that nothing is registered of any more for passthrough."""
+    return _nodes(Kind.CLOSED, nodes)
+
+
+def _nodes(kind: Kind, nodes: Iterable[int]) -> bytes:
+    body = array("Q", nodes).tobytes()
+    return _HEADER.pack(kind, len(body)) + body
+
+
+def backing(node: int, backing_id: int, opens: int, device: int, ino: int, is_written: bool) -> bytes:
+    """Passthrough of a node: ``opens`` of them, of the real file ``ino`` of ``device``; whether one is for writing."""
+    return _HEADER.pack(Kind.BACKING, _BACKING.size) + _BACKING.pack(node, backing_id, opens, device, ino, is_written)
 
 
 def shown_ino(real: int, shown: int) -> bytes:
@@ -142,6 +154,11 @@ def about(body: memoryview) -> int:
     return int.from_bytes(body[:8], "little")
 
 
+def nodes_body(body: memoryview) -> memoryview:
+    """The node ids of `gone` or `closed`."""
+    return body.cast("Q")
+
+
 def node_body(body: memoryview) -> tuple[int, int, int, bytes]:
     """`node` or `succeeded`: node, nlookup, parent or successor, name."""
     return (*_NODE_BODY.unpack_from(body), bytes(body[_NODE_BODY.size :]))
@@ -158,7 +175,7 @@ def unnamed_body(body: memoryview) -> tuple[int, int, int, int, int, bytes, byte
     return (*_UNNAMED.unpack_from(body), layer, path)
 
 
-def backing_body(body: memoryview) -> tuple[int, int, int, int, int]:
+def backing_body(body: memoryview) -> tuple[int, int, int, int, int, bool]:
     """The arguments of `backing`."""
     return _BACKING.unpack_from(body)
 

@@ -43,6 +43,7 @@ class Backing(NamedTuple):
     opens: int
     device: int
     ino: int
+    is_written: bool
 
 
 class Intent(NamedTuple):
@@ -80,6 +81,7 @@ class Recovered:
     Attributes:
         nodes: by node id.
         backings: by node id.
+        closed: ids of backing files that were of no use any more; they may still be registered.
         inos: the inode numbers shown for real ones that say something else of themselves.
         numbers: the inode numbers that nodes go on showing, whatever the layers say.
         orders: the names of directories (node ids) as they are listed, by generation.
@@ -94,6 +96,7 @@ class Recovered:
 
     nodes: dict[int, NodeState] = field(default_factory=dict)
     backings: dict[int, Backing] = field(default_factory=dict)
+    closed: set[int] = field(default_factory=set)
     inos: dict[int, int] = field(default_factory=dict)
     numbers: dict[int, int] = field(default_factory=dict)
     orders: dict[int, dict[int, list[bytes]]] = field(default_factory=dict)
@@ -126,15 +129,16 @@ def read_journal(
         opened: the descriptors that are open now: soon another number may mean another file.
     """
     found = Recovered(opened=opened)
+    numbers = file.numbers
     last_unique, answer = 0, 0
     for unique, how, transaction in file.transactions():
         last_unique, answer = unique, how
         _take(found, transaction)
+    found.last_node = max(found.last_node, numbers[LAST_NODE], *found.nodes)
+    _forget_replaced(found)
     for state in found.nodes.values():
         if state.fd not in opened:
             state.fd = -1
-    numbers = file.numbers
-    found.last_node = max(found.last_node, numbers[LAST_NODE], *found.nodes)
     found.last_backing = numbers[LAST_BACKING]
     found.unsettled = numbers[UNSETTLED] != 0
     if last_unique:
@@ -159,6 +163,19 @@ def _reply(file: JournalFile, unique: int, answer: int) -> Reply | None:
     return kept if kept.unique == unique else None
 
 
+def _forget_replaced(found: Recovered) -> None:
+    """What has lost its name to another one, and nothing tells of that, was forgotten before: it was not yet written down."""
+    holders: dict[tuple[int, bytes], int] = {}
+    for node, state in found.nodes.items():
+        for name in state.names:
+            holders[name] = node
+    for node, state in list(found.nodes.items()):
+        if state.names:
+            state.names = [name for name in state.names if holders[name] == node]
+            if not state.names:
+                _forget(found, node)
+
+
 def _take(found: Recovered, transaction: memoryview) -> None:
     for kind, body in records.split(transaction):
         _TAKE[Kind(kind)](found, body)
@@ -166,6 +183,7 @@ def _take(found: Recovered, transaction: memoryview) -> None:
 
 def _take_node(found: Recovered, body: memoryview) -> None:
     node, nlookup, parent, name = records.node_body(body)
+    found.nodes.pop(node, None)  # those come last that were written last
     found.nodes[node] = NodeState(nlookup, [(parent, name)])
 
 
@@ -174,6 +192,7 @@ def _take_name(found: Recovered, body: memoryview) -> None:
     state = found.nodes.get(node)
     if state is not None and (parent, name) not in state.names:
         state.names.append((parent, name))
+        found.nodes[node] = found.nodes.pop(node)
 
 
 def _take_no_name(found: Recovered, body: memoryview) -> None:
@@ -204,18 +223,35 @@ def _take_moved(found: Recovered, body: memoryview) -> None:
 
 
 def _take_gone(found: Recovered, body: memoryview) -> None:
-    node = records.about(body)
-    found.last_node = max(found.last_node, node)
+    for node in records.nodes_body(body):
+        found.last_node = max(found.last_node, node)
+        _forget(found, node)
+
+
+def _forget(found: Recovered, node: int) -> None:
     found.nodes.pop(node, None)
     found.orders.pop(node, None)
     found.numbers.pop(node, None)
+    _close(found, node)
+
+
+def _close(found: Recovered, node: int) -> None:
+    backing = found.backings.pop(node, None)
+    if backing is not None:
+        found.closed.add(backing.id)
+
+
+def _take_closed(found: Recovered, body: memoryview) -> None:
+    for node in records.nodes_body(body):
+        _close(found, node)
 
 
 def _take_backing(found: Recovered, body: memoryview) -> None:
-    node, backing_id, opens, device, ino = records.backing_body(body)
-    found.backings.pop(node, None)
-    if opens or backing_id:
-        found.backings[node] = Backing(backing_id, opens, device, ino)
+    node, backing_id, opens, device, ino, is_written = records.backing_body(body)
+    before = found.backings.get(node)
+    if before is not None and before.id != backing_id:
+        found.closed.add(before.id)
+    found.backings[node] = Backing(backing_id, opens, device, ino, is_written)
 
 
 def _take_ino(found: Recovered, body: memoryview) -> None:
@@ -263,6 +299,7 @@ _TAKE = {
     Kind.UNNAMED: _take_unnamed,
     Kind.SUCCEEDED: _take_succeeded,
     Kind.GONE: _take_gone,
+    Kind.CLOSED: _take_closed,
     Kind.MOVED: _take_moved,
     Kind.BACKING: _take_backing,
     Kind.INO: _take_ino,

@@ -35,6 +35,7 @@ class NodeTable:
         self.touched: dict[Recorded | bytes, None] = NoJournal().touched
         """The inodes whose nlookup or names changed, see `unionfs.journal.journal.Journal`."""
         self.close_orphan: Callable[[int], None] = os.close
+        self.note_gone: Callable[[int], None] = NoJournal().note_gone
         self._nodes: dict[int, Inode] = {}
         self._next = ROOT_ID
         self.stale: set[int] = set()
@@ -153,7 +154,7 @@ class NodeTable:
                     close(real)
         del self._nodes[inode.node]
         self.touched.pop(inode, None)
-        self.touched[records.gone(inode.node)] = None
+        self.note_gone(inode.node)
         self.written.discard(inode.node)
         self.numbers.drop(inode.node)
         if len(self._nodes) <= self.floor:
@@ -205,7 +206,7 @@ class NodeTable:
     def all_current(self) -> Iterator[Recorded | bytes]:
         """See `unionfs.journal.journal.Current`."""
         # First, and whether it is gone or not: no other node will have this id, or a lower one.
-        yield records.gone(self._next - 1)
+        yield records.gone([self._next - 1])
         for inode in self._nodes.values():
             yield inode.whole_record()
             if isinstance(inode, Directory) and inode.order is not None and inode.order.is_kept:

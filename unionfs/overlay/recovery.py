@@ -98,9 +98,7 @@ class _Recovery:
             inode.nlookup = states[inode.node].nlookup if inode.node in states else 0
         for inode in known:
             nodes.release(inode)
-        # Which were opened for writing is not written down; those that a copy-up left behind were not.
-        opened = {node for node, backing in self._recovered.backings.items() if backing.id and backing.opens}
-        nodes.written.update(opened - nodes.stale)
+        nodes.written.update(node for node, backing in self._recovered.backings.items() if backing.id and backing.is_written)
 
     def _restore_orders(self) -> None:
         for node, lists in self._recovered.orders.items():

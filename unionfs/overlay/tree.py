@@ -87,9 +87,10 @@ class Tree(OpenStack):
     def use_journal(self, journal: NoJournal) -> None:
         """From now on, before anything but the root is known, write down there what the next worker must know."""
         self.journal = journal
-        self.nodes.touched, self.nodes.close_orphan = journal.touched, journal.close_later
-        self.nodes.numbers.touched = journal.touched
-        journal.sources += [self.nodes, self.nodes.numbers, self.copied_up_inos]
+        nodes = self.nodes
+        nodes.touched, nodes.close_orphan, nodes.note_gone = journal.touched, journal.close_later, journal.note_gone
+        nodes.numbers.touched = journal.touched
+        journal.sources += [nodes, nodes.numbers, self.copied_up_inos]
 
     def show_ino(self, real: int, shown: int) -> None:
         """Show this number for the upper file that has another one; ``shown`` 0: its own."""

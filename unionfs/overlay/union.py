@@ -108,14 +108,16 @@ class Union:
             return None
         return self._entry(*found)
 
-    def forget(self, node: int, nlookup: int) -> None:
+    def forget(self, node: int, nlookup: int) -> bool:
         inode = self._nodes.find(node)
-        if inode is not None:
-            inode.nlookup -= nlookup
-            if inode.nlookup <= 0:
-                self._nodes.release(inode)
-            else:
-                self._nodes.touched[inode] = None
+        if inode is None:
+            return False
+        inode.nlookup -= nlookup
+        if inode.nlookup > 0:
+            self._nodes.touched[inode] = None
+            return True
+        self._nodes.release(inode)
+        return False
 
     def getattr(self, node: int) -> Attr:
         inode = self._nodes.get(node)
