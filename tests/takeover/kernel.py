@@ -14,7 +14,7 @@ from typing import NamedTuple
 from unionfs.filesystem import ROOT_ID, SET_SIZE, Attr, Caller, Changes, DirRow, Entry, Opened
 from unionfs.fuse import wire
 from unionfs.fuse.protocol import NotifyCode, Opcode, OpenFlag
-from unionfs.journal.journal import RESENT
+from unionfs.journal.storage import RESENT
 from unionfs.linux.rename import RENAME_EXCHANGE
 
 REPORT = Opcode.BMAP

@@ -37,12 +37,14 @@ _NONE = 0
 """The backing id of a node whose opens go through the kernel's page cache; the kernel's own ids start at 1."""
 
 
+_pack, _KIND, _LENGTH = records.BACKING.pack, int(Kind.BACKING), records.BACKING.size - records.HEADER_SIZE
+
 _NOBODY = Caller(0, 0, 0, 0)
 
 
 class _Backing:
-    """The state of one node: mode (by ``id``), which real file (``generation``; ``device`` and ``ino``), number of ``opens``, and
-    whether one of these is for writing; ``noted``: of opens, how many the journal tells."""
+    """The state of one node: mode (by ``id``), which real file (``generation``; ``device`` and ``ino``, 0 if it was opened for
+    writing at first), number of ``opens``, and whether one of these is for writing; ``noted``: how many the journal tells of."""
 
     __slots__ = ("device", "generation", "id", "ino", "is_written", "node", "noted", "opens")
 
@@ -58,8 +60,8 @@ class _Backing:
 
     def record(self) -> bytes:
         """What the journal keeps of it."""
-        self.noted = self.opens
-        return records.backing(self.node, self.id, self.opens, self.device, self.ino, self.is_written)
+        self.noted = opens = self.opens
+        return _pack(_KIND, _LENGTH, self.node, self.id, opens, self.device, self.ino, self.is_written)
 
 
 class BackingFiles:
@@ -96,7 +98,7 @@ class BackingFiles:
         backing = self._open.get(node) or self._revive(node, opened.generation)
         first = backing is None
         if backing is None:
-            backing = self._register(node, opened.generation)
+            backing = self._register(node, opened.generation, writes)
         elif backing.id and backing.generation != opened.generation:
             raise OSError(errno.ESTALE, f"node {node} is open in passthrough on another real file")
         self._open[node] = backing
@@ -176,7 +178,7 @@ class BackingFiles:
             return None
         return backing
 
-    def _register(self, node: int, generation: int) -> _Backing:
+    def _register(self, node: int, generation: int, writes: bool) -> _Backing:
         self._closed.pop(node, None)
         # A mutable buffer: with an immutable one fcntl.ioctl returns the buffer instead of what ioctl(2) returned.
         fd = self._filesystem.backing_fd(node)
@@ -188,6 +190,9 @@ class BackingFiles:
             return _Backing(node, _NONE, generation)
         self.registered += 1
         self._journal.note_backing(backing_id)
+        if writes:
+            # It is in the upper, where no copy-up puts another one in its place.
+            return _Backing(node, backing_id, generation)
         st = os.fstat(fd)
         return _Backing(node, backing_id, generation, st.st_dev, st.st_ino)
 
@@ -250,7 +255,7 @@ class BackingFiles:
             for _ in range(found.opens if found.id else 0):
                 filesystem.pin(node)
             backing.generation = call_now(filesystem.open, node, os.O_RDONLY, _NOBODY).generation
-            if found.id:
+            if found.id and found.ino:
                 st = os.fstat(call_now(filesystem.backing_fd, node))
                 if (st.st_dev, st.st_ino) != (found.device, found.ino):
                     # It was copied up, and that was the last that the other one did.

@@ -30,8 +30,9 @@ from unionfs.fuse.repeated import MAKING, Repeated
 from unionfs.fuse.request_times import Cells, RequestTimes, end, opcode_name
 from unionfs.fuse.session import SessionSettings
 from unionfs.fuse.wire import RequestHeader
-from unionfs.journal.journal import CARRIED_OUT_AGAIN, RESENT, NoJournal, Reply
+from unionfs.journal.journal import CARRIED_OUT_AGAIN, NoJournal, Reply
 from unionfs.journal.recovered import Intent, Recovered
+from unionfs.journal.storage import RESENT, Answer
 
 _log = logging.getLogger("unionfs.fuse")
 
@@ -40,6 +41,8 @@ _SHORT = 8192
 
 _COUNTED = frozenset((Opcode.LOOKUP, Opcode.READDIRPLUS, Opcode.OPEN, *MAKING))
 """Requests whose reply can be had once more, but for what they count."""
+
+_DONE, _AGAIN, _KEPT = map(int, (Answer.DONE, Answer.AGAIN, Answer.KEPT))
 
 _NONE_YET = object()
 """The result of a call that has not returned."""
@@ -252,7 +255,7 @@ class DirectConnection:
         if intent is not None and is_done:
             journal.keep_reply(Reply(intent.unique, 0, self._reply_to(intent)))
         self._send_notices()
-        journal.flush()
+        self.flush()
         if recovered.unsettled:
             # At once, so that nobody relies on a name between now and when the kernel has been told all.
             self.expire_names()
@@ -308,9 +311,12 @@ class DirectConnection:
     def _send(self, header: RequestHeader, payload: bytes | memoryview) -> None:
         if self._touched:
             if header[1] in _COUNTED:
-                self._journal.commit_counted(header[2])
+                self._journal.commit(header[2], _AGAIN)
+            elif payload:
+                self._journal.write_reply(header[2], 0, payload)
+                self._journal.commit(header[2], _KEPT)
             else:
-                self._journal.commit(header[2], 0, payload)
+                self._journal.commit(header[2], _DONE)
         notices = self._filesystem.notices
         if notices:
             self._send_stale_attributes()
@@ -329,7 +335,8 @@ class DirectConnection:
     def _send_error(self, header: RequestHeader, number: int) -> None:
         self.times.fail(header[1])
         if self._touched:
-            self._journal.commit(header[2], number, b"")
+            self._journal.write_reply(header[2], number, b"")
+            self._journal.commit(header[2], _KEPT)
         if self._filesystem.notices:
             self._send_stale_attributes()
         try:

@@ -8,10 +8,9 @@ from unionfs.fuse import wire
 from unionfs.fuse.negotiation import Negotiated
 from unionfs.fuse.protocol import InitFlag, Opcode
 from unionfs.fuse.repeated import MAKING
-from unionfs.journal.journal import RESENT
 from unionfs.journal.records import Act
 from unionfs.journal.recovered import Intent
-from unionfs.journal.storage import IN_PLACE
+from unionfs.journal.storage import IN_PLACE, NOT_RESENT
 from unionfs.linux.rename import RENAME_EXCHANGE
 
 ReadIntent = Callable[[int, memoryview], Intent]
@@ -24,7 +23,7 @@ def intents_of(negotiated: Negotiated) -> ReadIntent:
     def intent_of(form: int, request: memoryview) -> Intent:
         _, opcode, unique, node, *_ = wire.REQUEST_HEADER.decode(request)
         body = request[wire.REQUEST_HEADER.size :]
-        intent = Intent(unique & ~RESENT, request, Act.REMOVE, node)
+        intent = Intent(unique & NOT_RESENT, request, Act.REMOVE, node)
         if opcode in MAKING:
             (made,) = wire.LINK_IN.decode(body) if opcode == Opcode.LINK else (0,)
             (name,) = wire.decode_strings(body, MAKING[Opcode(opcode)], 1)

@@ -13,11 +13,7 @@ from typing import NamedTuple, Protocol
 
 from unionfs.journal import records
 from unionfs.journal.records import Kind
-from unionfs.journal.storage import HEAD, INTENT, LAST_BACKING, LAST_NODE, TAIL, UNSETTLED, Answer, JournalFile
-
-RESENT = 1 << 63
-"""Bit of ``unique`` in a request that is sent again (FUSE_UNIQUE_RESEND of include/uapi/linux/fuse.h)."""
-_NOT_RESENT = ~RESENT
+from unionfs.journal.storage import HEAD, INTENT, LAST_BACKING, LAST_NODE, NOT_RESENT, TAIL, UNSETTLED, Answer, JournalFile
 
 _SMALL = 1 << 20
 _FOR_EACH_NODE = 128
@@ -29,6 +25,7 @@ _FEW = 3000
 
 
 _MOST_GONE = 256
+_DONE = int(Answer.DONE)
 
 CARRIED_OUT_AGAIN = -1
 
@@ -79,11 +76,20 @@ class NoJournal:
         """Who knows the present states; whoever keeps some enters itself."""
         self.replies: dict[int, Reply] = {}
 
-    def commit(self, unique: int, error: int, payload: bytes | memoryview) -> None:
+    def intend(self, form: int) -> None:
+        """See `unionfs.journal.storage.JournalFile.intend`."""
+
+    def intend_with(self, after: bytes, *covered: Recorded) -> None:
+        """See `Journal.intend_with`."""
+
+    def retract(self) -> None:
+        """See `Journal.retract`."""
+
+    def commit(self, unique: int, answer: int) -> None:
         """See `Journal.commit`."""
 
-    def commit_counted(self, unique: int) -> None:
-        """See `Journal.commit_counted`."""
+    def write_reply(self, unique: int, error: int, payload: bytes | memoryview) -> None:
+        """See `Journal.write_reply`."""
 
     def flush(self) -> None:
         """See `Journal.flush`."""
@@ -92,15 +98,6 @@ class NoJournal:
     def is_late(self) -> bool:
         """See `Journal.is_late`."""
         return False
-
-    def intend(self, form: int = 0) -> None:
-        """See `Journal.intend`."""
-
-    def intend_with(self, after: bytes, *covered: Recorded) -> None:
-        """See `Journal.intend_with`."""
-
-    def retract(self) -> None:
-        """See `Journal.retract`."""
 
     def note_gone(self, node: int) -> None:
         """See `Journal.note_gone`."""
@@ -143,6 +140,7 @@ class Journal(NoJournal):
         self._file = file
         self.touched = {}
         self.request = file.request
+        self.intend = file.intend  # type: ignore[method-assign]
         self._prepared = 0
         """Where what was prepared for the next commit ends; 0: nothing was."""
         self._covered: tuple[Recorded, ...] = ()
@@ -150,28 +148,21 @@ class Journal(NoJournal):
         self._closing: list[tuple[Callable[[int], object], int]] = []
         self._look_at = file.numbers[TAIL] + _SMALL
 
-    def commit(self, unique: int, error: int, payload: bytes | memoryview) -> None:
-        """Write down what was `touched`, and that ``unique`` is answered with this: now it may be."""
-        unique &= _NOT_RESENT
-        if error or payload:
-            self._file.write_reply(unique, error, payload)
-            self._commit(unique, Answer.KEPT)
-        else:
-            self._commit(unique, Answer.DONE)
+    def commit(self, unique: int, answer: int) -> None:
+        """Write down what was `touched`, and how ``unique`` is answered: now it may be.
 
-    def commit_counted(self, unique: int) -> None:
-        """The same for a request of which only the counts matter: to carry it out again would give the same reply."""
-        self._commit(unique & _NOT_RESENT, Answer.AGAIN)
-
-    def _commit(self, unique: int, answer: int) -> None:
+        ``answer``: of `unionfs.journal.storage.Answer`; with `KEPT` after `write_reply`.
+        """
         touched, file, prepared = self.touched, self._file, self._prepared
+        unique &= NOT_RESENT
         if prepared:
             self._prepared = 0
             for covered in self._covered:
                 touched.pop(covered, None)
-        if prepared and not touched and answer == Answer.DONE:
-            head = file.settle(prepared)
-        elif len(touched) == 1:
+            if not touched and answer == _DONE:
+                file.settle(prepared)
+                return
+        if len(touched) == 1:
             item = touched.popitem()[0]
             head = file.append(unique, answer, item if isinstance(item, bytes) else item.record(), prepared)
         else:
@@ -179,6 +170,10 @@ class Journal(NoJournal):
             touched.clear()
         if head > self._look_at:
             self._shorten(unique, answer)
+
+    def write_reply(self, unique: int, error: int, payload: bytes | memoryview) -> None:
+        """What the request is answered that is committed next."""
+        self._file.write_reply(unique & NOT_RESENT, error, payload)
 
     def _joined(self) -> bytes:
         return b"".join([item if isinstance(item, bytes) else item.record() for item in self.touched])
@@ -189,7 +184,7 @@ class Journal(NoJournal):
             self.touched[records.gone(self._gone)] = None
             self._gone.clear()
         if self.touched:
-            self._commit(0, Answer.NONE)
+            self.commit(0, Answer.NONE)
         for close, number in self._closing:
             close(number)
         self._closing.clear()
@@ -215,29 +210,19 @@ class Journal(NoJournal):
 
     def take_reply(self, unique: int) -> Reply | None:
         """What the request is answered, which comes again; None if it must be carried out."""
-        reply = self.replies.pop(unique & _NOT_RESENT, None)
+        reply = self.replies.pop(unique & NOT_RESENT, None)
         if reply is not None:
             self.touched[records.answered(reply.unique)] = None
         return reply
 
-    def intend(self, form: int = 0) -> None:
-        """Say that the next system call will do what the request asks for, all checks being over: should nothing more be heard of
-        it, whether it was done shows in the layers.
-
-        ``form``: 0, or `unionfs.journal.storage.IN_PLACE`.
-        """
-        self._file.intend(form)
-
     def intend_with(self, after: bytes, *covered: Recorded) -> None:
-        """The same, and what holds once it is done.
+        """`intend`, and say what holds once it is done.
 
         ``after``: records.  ``covered``: whose present states these will be then, so that they need not be written again if the
         request does nothing more to them; else `touched` tells of them as of all others.
         """
-        file = self._file
-        self._prepared = file.prepare(file.served & _NOT_RESENT, after)
+        self._prepared = self._file.intend_with(after)
         self._covered = covered
-        file.intend(0)
 
     def retract(self) -> None:
         """The request has failed, so what was intended was not done, or it shows in what was `touched`."""

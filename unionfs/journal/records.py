@@ -12,10 +12,16 @@ NODE = struct.Struct("=BIQIQ")
 """The fixed part of `node`: kind, 20 and the length of the name, node, nlookup, parent.  The name follows."""
 _NODE_BODY = struct.Struct("=QIQ")
 _HEADER = struct.Struct("=BI")
+HEADER_SIZE = _HEADER.size
 _PAIR = struct.Struct("=QQ")
 _UNNAMED = struct.Struct("=QIQBi")
+UNNAMED = struct.Struct("=BIQIQBix")
+"""`unnamed` of an object that is open: kind, length, node, nlookup, inode number, type, descriptor."""
 _ORDER = struct.Struct("=QI")
 _BACKING = struct.Struct("=QiIQQ?")
+BACKING = struct.Struct("=BIQiIQQ?")
+"""`backing`: kind, length, node, id, opens, device, inode number, whether for writing."""
+_MOVED_NODE = struct.Struct("=BIQBIQIQ")
 _REPLY = struct.Struct("=Qi")
 
 
@@ -77,10 +83,10 @@ def number(node: int, ino: int) -> bytes:
     return _HEADER.pack(Kind.NUMBER, _PAIR.size) + _PAIR.pack(node, ino)
 
 
-def unnamed(node: int, nlookup: int, ino: int, kind: int, fd: int, layer: bytes = b"", path: bytes = b"") -> bytes:
-    """A node without a name; its object is open as ``fd``, or (-1) lies in ``layer`` (its path) under ``path``."""
+def unnamed(node: int, nlookup: int, ino: int, kind: int, layer: bytes, path: bytes) -> bytes:
+    """A node without a name whose object is not open: it lies in ``layer`` (its path) under ``path``."""
     place = layer + b"\0" + path
-    return _HEADER.pack(Kind.UNNAMED, _UNNAMED.size + len(place)) + _UNNAMED.pack(node, nlookup, ino, kind, fd) + place
+    return _HEADER.pack(Kind.UNNAMED, _UNNAMED.size + len(place)) + _UNNAMED.pack(node, nlookup, ino, kind, -1) + place
 
 
 def succeeded(node: int, nlookup: int, successor: int) -> bytes:
@@ -91,6 +97,11 @@ def succeeded(node: int, nlookup: int, successor: int) -> bytes:
 def moved(ino: int) -> bytes:
     """Which real object a rename is about: it has this number."""
     return _HEADER.pack(Kind.MOVED, 8) + ino.to_bytes(8, "little")
+
+
+def moved_node(ino: int, node: int, nlookup: int, parent: int, name: bytes) -> bytes:
+    """`moved`, and what the node will be then: see `node`."""
+    return _MOVED_NODE.pack(Kind.MOVED, 8, ino, Kind.NODE, 20 + len(name), node, nlookup, parent) + name
 
 
 def gone(nodes: Iterable[int]) -> bytes:
@@ -106,11 +117,6 @@ def closed(nodes: Iterable[int]) -> bytes:
 def _nodes(kind: Kind, nodes: Iterable[int]) -> bytes:
     body = array("Q", nodes).tobytes()
     return _HEADER.pack(kind, len(body)) + body
-
-
-def backing(node: int, backing_id: int, opens: int, device: int, ino: int, is_written: bool) -> bytes:
-    """Passthrough of a node: ``opens`` of them, of the real file ``ino`` of ``device``; whether one is for writing."""
-    return _HEADER.pack(Kind.BACKING, _BACKING.size) + _BACKING.pack(node, backing_id, opens, device, ino, is_written)
 
 
 def shown_ino(real: int, shown: int) -> bytes:
@@ -170,13 +176,13 @@ def pair_body(body: memoryview) -> tuple[int, int, bytes]:
 
 
 def unnamed_body(body: memoryview) -> tuple[int, int, int, int, int, bytes, bytes]:
-    """The arguments of `unnamed`."""
+    """Node, nlookup, inode number, type, descriptor or -1; layer, path."""
     layer, _, path = bytes(body[_UNNAMED.size :]).partition(b"\0")
     return (*_UNNAMED.unpack_from(body), layer, path)
 
 
 def backing_body(body: memoryview) -> tuple[int, int, int, int, int, bool]:
-    """The arguments of `backing`."""
+    """Node, id, opens, device, inode number, whether for writing."""
     return _BACKING.unpack_from(body)
 
 

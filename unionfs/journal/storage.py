@@ -40,9 +40,9 @@ _SEGMENT = 1 << 16
 
 _UNIQUE = (_REQUEST_AT + 8) // 8
 """Which of the numbers is the unique of the request: it stands behind its length and its opcode."""
-IN_PLACE = 1
-"""Bit of the intent: what is made is not whole from the beginning.  Uniques of requests are even (fs/fuse/fuse_i.h,
-FUSE_REQ_ID_STEP)."""
+WHOLE, IN_PLACE = range(2)
+"""Forms of an intent; with the second what is made is not whole from the beginning.  It takes a bit of the unique that is not set
+in any request (fs/fuse/fuse_i.h, FUSE_REQ_ID_STEP)."""
 
 _TRANSACTION = struct.Struct("=IIQ")  # mark and answer, length of all, unique
 _MARK = 0x4E585400
@@ -57,9 +57,15 @@ class Answer(IntEnum):
     KEPT = 3  # with the reply that is kept
 
 
+_DONE = _MARK | Answer.DONE
+
 _REPLY = struct.Struct("=QiI")  # unique, errno, length of the payload
 _PAYLOAD_AT = _REPLY_AT + _REPLY.size
 
+
+RESENT = 1 << 63
+"""Bit of ``unique`` in a request that is sent again (FUSE_UNIQUE_RESEND of include/uapi/linux/fuse.h)."""
+NOT_RESENT = ~RESENT
 
 _pack_transaction, _TRANSACTION_SIZE = _TRANSACTION.pack, _TRANSACTION.size
 
@@ -84,11 +90,6 @@ class JournalFile:
         self._window = self._memory.view
 
     @property
-    def served(self) -> int:
-        """The unique of the request that is being served."""
-        return self.numbers[_UNIQUE]
-
-    @property
     def length(self) -> int:
         """Bytes from the beginning of the log to its end."""
         return self.numbers[HEAD] - self.numbers[TAIL]
@@ -96,7 +97,7 @@ class JournalFile:
     def append(self, unique: int, answer: int, data: bytes, head: int = 0) -> int:
         """Write a transaction, ``data``: what the request ``unique`` changed.  Where the log ends now.
 
-        ``head``: where what `prepare` has written ends, which counts from now on as well; 0: nothing.
+        ``head``: where what `intend_with` has written ends, which counts from now on as well; 0: nothing.
         """
         length = _TRANSACTION_SIZE + len(data)
         base = self._base
@@ -108,9 +109,26 @@ class JournalFile:
         self.head = self.numbers[HEAD] = head = base + end
         return head
 
-    def prepare(self, unique: int, data: bytes) -> int:
-        """Write a transaction that does not count yet: what the request ``unique`` will have changed, to be answered with success
-        and no payload.  Where it ends."""
+    def settle(self, head: int) -> int:
+        """What `intend_with` has written up to ``head`` counts from now on; where the log ends now."""
+        self.head = self.numbers[HEAD] = head
+        return head
+
+    def intend(self, form: int) -> None:
+        """The next system call will do what the request says: holds until the next transaction, or request.
+
+        ``form``: `WHOLE` or `IN_PLACE`.
+        """
+        numbers = self.numbers
+        # In this order: the intent before, if there is one, is another request's.
+        numbers[INTENT_HEAD] = self.head
+        numbers[INTENT] = numbers[_UNIQUE] | form
+
+    def intend_with(self, data: bytes) -> int:
+        """The same, and write a transaction that does not count yet: what the request will have changed, to be answered with
+        success and no payload.  Where it ends."""
+        numbers = self.numbers
+        unique = numbers[_UNIQUE]
         length = _TRANSACTION_SIZE + len(data)
         at = self.head - self._base
         end = at + length
@@ -119,23 +137,10 @@ class JournalFile:
             self._append_beyond(at, _pack_transaction(_MARK, _TRANSACTION_SIZE, 0))
             at = self.head - self._base
             end = at + length
-        self._window[at:end] = _pack_transaction(_MARK | Answer.DONE, length, unique) + data
-        return self._base + end
-
-    def settle(self, head: int) -> int:
-        """What `prepare` has written up to ``head`` counts from now on; where the log ends now."""
-        self.head = self.numbers[HEAD] = head
-        return head
-
-    def intend(self, form: int) -> None:
-        """The next system call will do what the request says: holds until the next transaction, or request.
-
-        ``form``: 0, or `IN_PLACE`.
-        """
-        numbers = self.numbers
-        # In this order: the intent before, if there is one, is another request's.
+        self._window[at:end] = _pack_transaction(_DONE, length, unique & NOT_RESENT) + data
         numbers[INTENT_HEAD] = self.head
-        numbers[INTENT] = numbers[_UNIQUE] | form
+        numbers[INTENT] = unique
+        return self._base + end
 
     def _append_beyond(self, at: int, data: bytes) -> int:
         """The transaction, which has no room at ``at`` in this segment, begins a new one, and may be longer than one."""
@@ -236,7 +241,7 @@ class JournalFile:
         at = self.head - self._base
         if at + _TRANSACTION_SIZE <= _SEGMENT:
             mark, length, prepared_by = _TRANSACTION.unpack_from(self._window, at)
-            if mark == _MARK | Answer.DONE and prepared_by == unique:
+            if mark == _DONE and prepared_by == unique:
                 return memoryview(bytes(self._window[at + _TRANSACTION_SIZE : at + length]))
         return memoryview(b"")
 

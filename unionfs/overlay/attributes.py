@@ -20,6 +20,7 @@ from unionfs.filesystem import (
     Changes,
     Forgettable,
 )
+from unionfs.journal.storage import WHOLE
 from unionfs.linux.statx import birth_time
 from unionfs.linux.times import NOW, set_times
 from unionfs.overlay import kinds, ownership
@@ -175,7 +176,7 @@ class Attributes:
         stored = self._writable_name(inode, name)
         target, follow = self._tree.target(inode)
         if flags & os.XATTR_CREATE and not _has_xattr(target, stored, follow):
-            self._tree.journal.intend()
+            self._tree.journal.intend(WHOLE)
         os.setxattr(target, stored, value, flags, follow_symlinks=follow)
 
     def listxattr(self, inode: Inode, privileged: bool) -> list[bytes]:
@@ -196,7 +197,7 @@ class Attributes:
             stored = self._writable_name(inode, name)
         target, follow = self._tree.target(inode)
         if _has_xattr(target, stored, follow):
-            self._tree.journal.intend()
+            self._tree.journal.intend(WHOLE)
         os.removexattr(target, stored, follow_symlinks=follow)
 
     def _stored_name(self, inode: Inode, name: bytes) -> bytes | None:

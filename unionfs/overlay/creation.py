@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable
 
 from unionfs.filesystem import Caller
-from unionfs.journal.storage import IN_PLACE
+from unionfs.journal.storage import IN_PLACE, WHOLE
 from unionfs.linux.links import fd_path, link_fd
 from unionfs.overlay import kinds
 from unionfs.overlay.copy_up import CopyUp
@@ -122,7 +122,7 @@ class Creation:
         if inode.has_origin or inode.data is not None:
             tree.mark_impure(parent)
         ino = inode.hard_link_ino or tree.stat(inode).st_ino
-        tree.journal.intend()
+        tree.journal.intend(WHOLE)
         if tree.has_whiteout(parent, name):
             with tree.work.staged(tree.work.new_name()) as staged:
                 make(tree.work.fd, staged)
@@ -154,7 +154,7 @@ class Creation:
         self._take_umask(caller)
         upper_fd = tree.dir_fd(upper)
         if tree.has_whiteout(parent, name) or self._must_be_given(caller):
-            tree.journal.intend()
+            tree.journal.intend(WHOLE)
             st = self._make_aside(parent, upper, name, make, caller, mode)
             inode, _ = self._enter_new(parent, upper, name, st)
             # The rename was one more change.  Last: it is there, whether its attributes can be had or not.

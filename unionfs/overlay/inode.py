@@ -27,6 +27,8 @@ MANY_NAMES = 16
 """The names of one that has more besides its first are written to the journal as they come and go."""
 
 _pack_node, _NODE = records.NODE.pack, int(records.Kind.NODE)
+_pack_unnamed, _UNNAMED = records.UNNAMED.pack, int(records.Kind.UNNAMED)
+_UNNAMED_LENGTH = records.UNNAMED.size - records.HEADER_SIZE
 _BELOW_INO = (1 << INO_SHIFT) - 1
 
 
@@ -267,10 +269,12 @@ class Inode:
 
     def unnamed_record(self) -> bytes:
         """The same as if it had no name any more."""
-        fixed = (self.node, max(self.nlookup, 0), self.ino, self.kind, self.orphan_fd)
-        if self.orphan_fd >= 0:
-            return records.unnamed(*fixed)
-        return records.unnamed(*fixed, os.fsencode(self.place.layer.path), b"/".join((*self.place.names(), self.place_name)))
+        nlookup = self.nlookup if self.nlookup > 0 else 0
+        fd = self.orphan_fd
+        if fd >= 0:
+            return _pack_unnamed(_UNNAMED, _UNNAMED_LENGTH, self.node, nlookup, self.packed >> INO_SHIFT, self.kind, fd)
+        path = b"/".join((*self.place.names(), self.place_name))
+        return records.unnamed(self.node, nlookup, self.ino, self.kind, os.fsencode(self.place.layer.path), path)
 
     @property
     def is_indexed(self) -> bool:

@@ -6,6 +6,7 @@ import errno
 import os
 from types import TracebackType
 
+from unionfs.journal.storage import WHOLE
 from unionfs.linux.links import fd_path
 from unionfs.overlay import kinds
 from unionfs.overlay.copy_up import CopyUp
@@ -166,7 +167,7 @@ def intend_removal(tree: Tree, inode: Inode | None) -> None:
     """Call when a name of ``inode``, which is kept reachable, is about to go."""
     journal = tree.journal
     if inode is None or not journal.is_kept or not is_last_name(inode):
-        journal.intend()
+        journal.intend(WHOLE)
     elif inode.is_indexed:
         # Once it has no name any more the index lets go of it, too.
         journal.intend_with(inode.unnamed_record())

@@ -217,10 +217,12 @@ class Rename:
             return
         assert inode is not None
         assert names is not None
-        after, replaced = records.moved(ino_in(names[old.name])), new.inode
-        covered: tuple[Inode, ...] = ()
-        if not exchange and inode.rare is None:
-            after += records.node(inode.node, max(inode.nlookup, 0), new.parent.node, new.name)
+        ino, replaced = ino_in(names[old.name]), new.inode
+        if exchange or inode.rare is not None:
+            after = records.moved(ino)
+            covered: tuple[Inode, ...] = ()
+        else:
+            after = records.moved_node(ino, inode.node, max(inode.nlookup, 0), new.parent.node, new.name)
             covered = (inode,)
         if not exchange and replaced is not None and is_last_name(replaced):
             after += replaced.unnamed_record()
