@@ -24,7 +24,7 @@ from unionfs.filesystem import Caller, Filesystem, Opened, call_now
 from unionfs.fuse.protocol import IOC_BACKING_CLOSE, IOC_BACKING_OPEN, OpenFlag
 from unionfs.fuse.wire import BACKING_ID, BACKING_MAP
 from unionfs.journal import records
-from unionfs.journal.journal import NoJournal
+from unionfs.journal.journal import Finished, NoJournal
 from unionfs.journal.records import Kind
 from unionfs.journal.recovered import Backing, Recovered
 
@@ -161,7 +161,7 @@ class BackingFiles:
         """Have written down which nodes are not open any more; ``readers``: also those that were read only."""
         touched = self._touched
         if self._closed:
-            touched[records.closed(self._closed)] = None
+            touched[Finished(records.closed(self._closed))] = None
             self._closed.clear()
         if self._released_by_writers:
             touched.update((backing, None) for backing in self._released_by_writers)

@@ -13,7 +13,18 @@ from typing import NamedTuple, Protocol
 
 from unionfs.journal import records
 from unionfs.journal.records import Kind
-from unionfs.journal.storage import HEAD, INTENT, LAST_BACKING, LAST_NODE, NOT_RESENT, TAIL, UNSETTLED, Answer, JournalFile
+from unionfs.journal.storage import (
+    HEAD,
+    INTENT,
+    LAST_BACKING,
+    LAST_NODE,
+    NOT_RESENT,
+    TAIL,
+    UNSETTLED,
+    Answer,
+    JournalFile,
+    transaction_of,
+)
 
 _SMALL = 1 << 20
 _FOR_EACH_NODE = 128
@@ -46,20 +57,28 @@ class Recorded(Protocol):
         """Its state now, as one of `unionfs.journal.records` or several."""
 
 
+class Finished(bytes):
+    """A record that says the same whenever it is written."""
+
+    def record(self) -> bytes:
+        """See `Recorded`."""
+        return self
+
+
 class Current(Protocol):
     """Where the present state of what an old record is about is to be had."""
 
-    def current(self, kind: int, about: int) -> Recorded | bytes | None:
+    def current(self, kind: int, about: int) -> Recorded | None:
         """What now holds, None if nothing does: the record need not be kept."""
 
-    def all_current(self) -> Iterable[Recorded | bytes]:
+    def all_current(self) -> Iterable[Recorded]:
         """All that holds."""
 
     def __len__(self) -> int: ...
 
 
-class _Ignored(dict[Recorded | bytes, None]):
-    def __setitem__(self, key: Recorded | bytes, value: None) -> None:
+class _Ignored(dict[Recorded, None]):
+    def __setitem__(self, key: Recorded, value: None) -> None:
         """Nobody reads it."""
 
 
@@ -70,7 +89,7 @@ class NoJournal:
     """Whether anybody reads it, so that it is worth while to make records."""
 
     def __init__(self) -> None:
-        self.touched: dict[Recorded | bytes, None] = _Ignored()
+        self.touched: dict[Recorded, None] = _Ignored()
         self.request: memoryview | None = None
         self.sources: list[Current] = []
         """Who knows the present states; whoever keeps some enters itself."""
@@ -153,35 +172,41 @@ class Journal(NoJournal):
 
         ``answer``: of `unionfs.journal.storage.Answer`; with `KEPT` after `write_reply`.
         """
-        touched, file, prepared = self.touched, self._file, self._prepared
-        unique &= NOT_RESENT
-        if prepared:
-            self._prepared = 0
-            for covered in self._covered:
-                touched.pop(covered, None)
-            if not touched and answer == _DONE:
-                file.settle(prepared)
-                return
+        touched = self.touched
+        if self._prepared:
+            self._commit_prepared(unique, answer)
+            return
         if len(touched) == 1:
-            item = touched.popitem()[0]
-            head = file.append(unique, answer, item if isinstance(item, bytes) else item.record(), prepared)
+            data = touched.popitem()[0].record()
         else:
-            head = file.append(unique, answer, self._joined(), prepared)
+            data = b"".join([item.record() for item in touched])
             touched.clear()
-        if head > self._look_at:
+        if self._file.append(transaction_of(unique, answer, data)):
+            self._shorten(unique, answer)
+
+    def _commit_prepared(self, unique: int, answer: int) -> None:
+        touched, prepared, self._prepared = self.touched, self._prepared, 0
+        for covered in self._covered:
+            touched.pop(covered, None)
+        if not touched and answer == _DONE:
+            self._file.settle(prepared)
+            return
+        data = self._joined()
+        touched.clear()
+        if self._file.append(transaction_of(unique, answer, data), prepared):
             self._shorten(unique, answer)
 
     def write_reply(self, unique: int, error: int, payload: bytes | memoryview) -> None:
         """What the request is answered that is committed next."""
-        self._file.write_reply(unique & NOT_RESENT, error, payload)
+        self._file.write_reply(unique, error, payload)
 
     def _joined(self) -> bytes:
-        return b"".join([item if isinstance(item, bytes) else item.record() for item in self.touched])
+        return b"".join([item.record() for item in self.touched])
 
     def flush(self) -> None:
         """Write down what was touched outside any request, and what is gone, and then let go of what that had open."""
         if self._gone:
-            self.touched[records.gone(self._gone)] = None
+            self.touched[Finished(records.gone(self._gone))] = None
             self._gone.clear()
         if self.touched:
             self.commit(0, Answer.NONE)
@@ -206,13 +231,13 @@ class Journal(NoJournal):
     def keep_reply(self, reply: Reply) -> None:
         """A request that another worker carried out is answered this when it comes again.  Counts once it is written down."""
         self.replies[reply.unique] = reply
-        self.touched[records.reply(*reply)] = None
+        self.touched[Finished(records.reply(*reply))] = None
 
     def take_reply(self, unique: int) -> Reply | None:
         """What the request is answered, which comes again; None if it must be carried out."""
         reply = self.replies.pop(unique & NOT_RESENT, None)
         if reply is not None:
-            self.touched[records.answered(reply.unique)] = None
+            self.touched[Finished(records.answered(reply.unique))] = None
         return reply
 
     def intend_with(self, after: bytes, *covered: Recorded) -> None:
@@ -249,36 +274,41 @@ class Journal(NoJournal):
         waits for long; or write down all, where that is little.  ``unique`` and ``answer``: of the last commit, which stays what
         was done last."""
         file = self._file
+        if file.numbers[HEAD] <= self._look_at:
+            return
         known = sum(len(source) for source in self.sources)
         wanted = max(_SMALL, _FOR_EACH_NODE * known)
         if known < _FEW:
             for source in self.sources:
                 self.touched.update(dict.fromkeys(source.all_current()))
-            self.touched.update(dict.fromkeys(records.reply(*reply) for reply in self.replies.values()))
-            file.begin_anew(unique, answer, self._joined())
+            self.touched.update(dict.fromkeys(Finished(records.reply(*reply)) for reply in self.replies.values()))
+            file.begin_anew(transaction_of(unique, answer, self._joined()))
             self.touched.clear()
         elif file.length > wanted and (oldest := file.oldest()):
             self.touched.update(dict.fromkeys(self._holding(oldest)))
             if self.touched:
-                file.append(unique, answer, self._joined())
+                file.append(transaction_of(unique, answer, self._joined()))
                 self.touched.clear()
             file.drop()
         self._look_at = max(file.numbers[TAIL] + wanted, file.numbers[HEAD] + _STEP)
 
-    def _holding(self, transactions: list[memoryview]) -> Iterator[Recorded | bytes]:
+    def _holding(self, transactions: list[memoryview]) -> Iterator[Recorded]:
         """The present states of what old records are about."""
         subjects: dict[tuple[int, int], None] = {}
         numbers = self._file.numbers
         for transaction in transactions:
             for kind, body in records.split(transaction):
-                if kind == Kind.GONE:
+                if kind == Kind.RUN:
+                    first, _, names = records.run_body(body)
+                    subjects.update(((Kind.NODE, first + position), None) for position in range(len(names)))
+                elif kind == Kind.GONE:
                     # Their ids must not be used again, though nothing tells of them any more.
                     numbers[LAST_NODE] = max(numbers[LAST_NODE], *records.nodes_body(body))
                 else:
                     subjects[kind, records.about(body)] = None
         for kind, about in subjects:
             if kind == Kind.REPLY and about in self.replies:
-                yield records.reply(*self.replies[about])
+                yield Finished(records.reply(*self.replies[about]))
             for source in self.sources:
                 if (current := source.current(kind, about)) is not None:
                     yield current

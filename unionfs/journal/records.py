@@ -44,6 +44,7 @@ class Kind(IntEnum):
     NUMBER = 14  # the inode number that a node goes on showing, though a look at the layers would give another
     MOVED = 15  # the inode number of the real object that an intent moves
     CLOSED = 16  # nodes of which the kernel has nothing open, and nothing registered
+    RUN = 17  # nodes with ids in a row, of one directory, each of which was looked up once
 
 
 class Act(IntEnum):
@@ -61,6 +62,12 @@ class Act(IntEnum):
 def node(node: int, nlookup: int, parent: int, name: bytes) -> bytes:
     """A node with its first dentry."""
     return NODE.pack(Kind.NODE, 20 + len(name), node, nlookup, parent) + name
+
+
+def run(first: int, parent: int, names: list[bytes]) -> bytes:
+    """`node` of several that were looked up once and have ids in a row."""
+    joined = b"\0".join(names)
+    return _HEADER.pack(Kind.RUN, _PAIR.size + len(joined)) + _PAIR.pack(first, parent) + joined
 
 
 def name(node: int, parent: int, name: bytes) -> bytes:
@@ -173,6 +180,11 @@ def node_body(body: memoryview) -> tuple[int, int, int, bytes]:
 def pair_body(body: memoryview) -> tuple[int, int, bytes]:
     """`name`, `no_name`, `count`, `number` or `shown_ino`: the two numbers, the name."""
     return (*_PAIR.unpack_from(body), bytes(body[_PAIR.size :]))
+
+
+def run_body(body: memoryview) -> tuple[int, int, list[bytes]]:
+    """The arguments of `run`."""
+    return (*_PAIR.unpack_from(body), bytes(body[_PAIR.size :]).split(b"\0"))
 
 
 def unnamed_body(body: memoryview) -> tuple[int, int, int, int, int, bytes, bytes]:

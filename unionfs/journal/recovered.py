@@ -10,7 +10,7 @@ from typing import NamedTuple
 from unionfs.journal import records
 from unionfs.journal.journal import CARRIED_OUT_AGAIN, Reply
 from unionfs.journal.records import Act, Kind
-from unionfs.journal.storage import LAST_BACKING, LAST_NODE, UNSETTLED, Answer, JournalFile
+from unionfs.journal.storage import LAST_BACKING, LAST_NODE, NOT_RESENT, UNSETTLED, Answer, JournalFile
 
 
 @dataclass(slots=True)
@@ -132,7 +132,7 @@ def read_journal(
     numbers = file.numbers
     last_unique, answer = 0, 0
     for unique, how, transaction in file.transactions():
-        last_unique, answer = unique, how
+        last_unique, answer = unique & NOT_RESENT, how
         _take(found, transaction)
     found.last_node = max(found.last_node, numbers[LAST_NODE], *found.nodes)
     _forget_replaced(found)
@@ -159,8 +159,8 @@ def _reply(file: JournalFile, unique: int, answer: int) -> Reply | None:
         return Reply(unique, 0, b"")
     if answer == Answer.AGAIN:
         return Reply(unique, CARRIED_OUT_AGAIN, b"")
-    kept = Reply(*file.read_reply())
-    return kept if kept.unique == unique else None
+    kept_for, error, payload = file.read_reply()
+    return Reply(unique, error, payload) if kept_for & NOT_RESENT == unique else None
 
 
 def _forget_replaced(found: Recovered) -> None:
@@ -185,6 +185,14 @@ def _take_node(found: Recovered, body: memoryview) -> None:
     node, nlookup, parent, name = records.node_body(body)
     found.nodes.pop(node, None)  # those come last that were written last
     found.nodes[node] = NodeState(nlookup, [(parent, name)])
+
+
+def _take_run(found: Recovered, body: memoryview) -> None:
+    node, parent, names = records.run_body(body)
+    for name in names:
+        found.nodes.pop(node, None)
+        found.nodes[node] = NodeState(1, [(parent, name)])
+        node += 1
 
 
 def _take_name(found: Recovered, body: memoryview) -> None:
@@ -293,6 +301,7 @@ def _take_answered(found: Recovered, body: memoryview) -> None:
 
 _TAKE = {
     Kind.NODE: _take_node,
+    Kind.RUN: _take_run,
     Kind.NAME: _take_name,
     Kind.NO_NAME: _take_no_name,
     Kind.COUNT: _take_count,

@@ -82,37 +82,37 @@ class JournalFile:
         """Where the request that is being served is read to."""
         if not self.numbers[HEAD]:
             self.numbers[HEAD] = self.numbers[TAIL] = _LOG_AT
-        self.head = self.numbers[HEAD]
-        """Where the log ends."""
         self._extents: deque[tuple[int, int]] = deque()
         self._piece = self.numbers[TAIL]
-        self._memory, self._base = self._map(self.numbers[HEAD])
-        self._window = self._memory.view
+        self.base = self.at = 0
+        """Where the segment begins in which the log goes on, and where in it that is."""
+        self._enter_segment(self.numbers[HEAD])
 
     @property
     def length(self) -> int:
         """Bytes from the beginning of the log to its end."""
         return self.numbers[HEAD] - self.numbers[TAIL]
 
-    def append(self, unique: int, answer: int, data: bytes, head: int = 0) -> int:
-        """Write a transaction, ``data``: what the request ``unique`` changed.  Where the log ends now.
+    def append(self, transaction: bytes, at: int = -1) -> bool:
+        """Write what `transaction_of` has made; whether a new segment was begun for it.
 
-        ``head``: where what `intend_with` has written ends, which counts from now on as well; 0: nothing.
+        ``at``: where what `intend_with` has written ends, which counts from now on as well; default: nothing.
         """
-        length = _TRANSACTION_SIZE + len(data)
-        base = self._base
-        at = (head or self.head) - base
-        end = at + length
+        if at < 0:
+            at = self.at
+        end = at + len(transaction)
         if end > _SEGMENT:
-            return self._append_beyond(at, _pack_transaction(_MARK | answer, length, unique) + data)
-        self._window[at:end] = _pack_transaction(_MARK | answer, length, unique) + data
-        self.head = self.numbers[HEAD] = head = base + end
-        return head
+            self._append_beyond(at, transaction)
+            return True
+        self.window[at:end] = transaction
+        self.at = end
+        self.numbers[HEAD] = self.base + end
+        return False
 
-    def settle(self, head: int) -> int:
-        """What `intend_with` has written up to ``head`` counts from now on; where the log ends now."""
-        self.head = self.numbers[HEAD] = head
-        return head
+    def settle(self, at: int) -> None:
+        """What `intend_with` has written up to there counts from now on."""
+        self.at = at
+        self.numbers[HEAD] = self.base + at
 
     def intend(self, form: int) -> None:
         """The next system call will do what the request says: holds until the next transaction, or request.
@@ -121,51 +121,51 @@ class JournalFile:
         """
         numbers = self.numbers
         # In this order: the intent before, if there is one, is another request's.
-        numbers[INTENT_HEAD] = self.head
+        numbers[INTENT_HEAD] = self.base + self.at
         numbers[INTENT] = numbers[_UNIQUE] | form
 
-    def intend_with(self, data: bytes) -> int:
+    def intend_with(self, records: bytes) -> int:
         """The same, and write a transaction that does not count yet: what the request will have changed, to be answered with
-        success and no payload.  Where it ends."""
+        success and no payload.  Where it ends, in the segment."""
         numbers = self.numbers
         unique = numbers[_UNIQUE]
-        length = _TRANSACTION_SIZE + len(data)
-        at = self.head - self._base
-        end = at + length
+        data = _pack_transaction(_DONE, _TRANSACTION_SIZE + len(records), unique) + records
+        at = self.at
+        end = at + len(data)
         if end > _SEGMENT:
             # It lies where the log goes on, so the log must go on where it has room.
-            self._append_beyond(at, _pack_transaction(_MARK, _TRANSACTION_SIZE, 0))
-            at = self.head - self._base
-            end = at + length
-        self._window[at:end] = _pack_transaction(_DONE, length, unique & NOT_RESENT) + data
-        numbers[INTENT_HEAD] = self.head
+            self._append_beyond(at, transaction_of(0, Answer.NONE, b""))
+            at = self.at
+            end = at + len(data)
+        self.window[at:end] = data
+        numbers[INTENT_HEAD] = self.base + at
         numbers[INTENT] = unique
-        return self._base + end
+        return end
 
-    def _append_beyond(self, at: int, data: bytes) -> int:
+    def _append_beyond(self, at: int, transaction: bytes) -> None:
         """The transaction, which has no room at ``at`` in this segment, begins a new one, and may be longer than one."""
         # What was prepared there and has not come about must not be taken for a transaction.
-        self._window[at : at + _TRANSACTION_SIZE] = bytes(len(self._window[at : at + _TRANSACTION_SIZE]))
-        start = self._base + _SEGMENT
-        end = start + len(data)
-        os.ftruncate(self._fd, start + -(-len(data) // _SEGMENT) * _SEGMENT)
+        self.window[at : at + _TRANSACTION_SIZE] = bytes(len(self.window[at : at + _TRANSACTION_SIZE]))
+        start = self.base + _SEGMENT
+        end = start + len(transaction)
+        os.ftruncate(self._fd, start + -(-len(transaction) // _SEGMENT) * _SEGMENT)
         written = 0
-        while written < len(data):
-            written += os.pwrite(self._fd, memoryview(data)[written:], start + written)
-        self.head = self.numbers[HEAD] = end
+        while written < len(transaction):
+            written += os.pwrite(self._fd, memoryview(transaction)[written:], start + written)
+        self.numbers[HEAD] = end
         self._extents.append((self._piece, start))
         self._piece = start
         self._memory.close()
-        self._memory, self._base = self._map(end)
-        self._window = self._memory.view
-        return end
+        self._enter_segment(end)
 
-    def _map(self, end: int) -> tuple[SharedMemory, int]:
-        """The segment in which the log goes on at ``end``, and where it begins."""
-        base = _LOG_AT + max(end - 1 - _LOG_AT, 0) // _SEGMENT * _SEGMENT
-        if os.fstat(self._fd).st_size < base + _SEGMENT:
-            os.ftruncate(self._fd, base + _SEGMENT)
-        return SharedMemory(self._fd, base, _SEGMENT), base
+    def _enter_segment(self, end: int) -> None:
+        """Map the segment in which the log goes on at ``end``."""
+        self.base = _LOG_AT + max(end - 1 - _LOG_AT, 0) // _SEGMENT * _SEGMENT
+        if os.fstat(self._fd).st_size < self.base + _SEGMENT:
+            os.ftruncate(self._fd, self.base + _SEGMENT)
+        self._memory = SharedMemory(self._fd, self.base, _SEGMENT)
+        self.window = self._memory.view
+        self.at = end - self.base
 
     # -- reading ----------------------------------------------------------------------------------------------------------
 
@@ -196,11 +196,10 @@ class JournalFile:
         self.numbers[TAIL] = end
         self._give_back(start, end)
 
-    def begin_anew(self, unique: int, answer: int, data: bytes) -> None:
+    def begin_anew(self, transaction: bytes) -> None:
         """`append`, and forget everything before it."""
         tail = self.numbers[TAIL]
-        at = self.head - self._base
-        self._append_beyond(at, _pack_transaction(_MARK | answer, _TRANSACTION_SIZE + len(data), unique) + data)
+        self._append_beyond(self.at, transaction)
         self._extents.clear()
         self.numbers[TAIL] = self._piece
         self._give_back(tail, self._piece)
@@ -238,12 +237,17 @@ class JournalFile:
 
     def read_prepared(self, unique: int) -> memoryview:
         """The records of what the request ``unique`` has prepared; empty: nothing."""
-        at = self.head - self._base
+        at = self.at
         if at + _TRANSACTION_SIZE <= _SEGMENT:
-            mark, length, prepared_by = _TRANSACTION.unpack_from(self._window, at)
-            if mark == _DONE and prepared_by == unique:
-                return memoryview(bytes(self._window[at + _TRANSACTION_SIZE : at + length]))
+            mark, length, prepared_by = _TRANSACTION.unpack_from(self.window, at)
+            if mark == _DONE and prepared_by & NOT_RESENT == unique:
+                return memoryview(bytes(self.window[at + _TRANSACTION_SIZE : at + length]))
         return memoryview(b"")
+
+
+def transaction_of(unique: int, answer: int, records: bytes) -> bytes:
+    """What the request ``unique`` changed."""
+    return _pack_transaction(_MARK | answer, _TRANSACTION_SIZE + len(records), unique) + records
 
 
 def new_journal() -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from unionfs.filesystem import DirRow, Entry
+from unionfs.journal import records
 from unionfs.overlay import kinds
 from unionfs.overlay.attributes import attr_of, new_tuple
 from unionfs.overlay.inode import Directory
@@ -20,6 +21,21 @@ _AHEAD = 128
 """Names: about as many as a reply has room for."""
 _AFTER_DOT = 1
 _AFTER_DOTDOT = 2
+
+
+class _Run:
+    """Inodes that became known one after the other, by names of one directory: one record of all takes a third of the time."""
+
+    __slots__ = ("_parent", "first", "names")
+
+    def __init__(self, first: int, parent: int) -> None:
+        self.first = first
+        self._parent = parent
+        self.names: list[bytes] = []
+
+    def record(self) -> bytes:
+        """What the journal keeps of them."""
+        return records.run(self.first, self._parent, self.names)
 
 
 class DirectoryListing:
@@ -42,6 +58,7 @@ class DirectoryListing:
         """Rows with entries, where these can be had; each counts a lookup."""
         yield from self._dots(directory, offset)
         tree, touched = self._tree, self._tree.nodes.touched
+        run: _Run | None = None
         order = self._order(directory, offset)
         start = order.start() if offset <= _AFTER_DOTDOT else offset
         if any(real.layer.remote is not None for real in directory.lowers):
@@ -63,6 +80,13 @@ class DirectoryListing:
             touched[inode] = None
             entry = new_tuple(Entry, (inode.node, attr))
             yield new_tuple(DirRow, (name, attr.ino, attr.mode >> 12, after, entry))
+            # The row was taken: else this would not be gone on with.
+            if inode.nlookup == 1 and inode.rare is None:
+                if run is None or inode.node != run.first + len(run.names):
+                    run = _Run(inode.node, directory.node)
+                    touched[run] = None
+                run.names.append(name)
+                touched.pop(inode, None)
 
     @staticmethod
     def _ask_ahead(directory: Directory, names: Iterator[bytes]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from unionfs.journal import records
+from unionfs.journal.journal import Finished
 from unionfs.journal.records import Kind
 
 _DEVICE_SHIFT = 48
@@ -74,11 +75,11 @@ class ShortInoMap(InoMap):
 class CopiedUpInos(dict[int, int]):
     """The inode numbers shown for real ones that say something else of themselves."""
 
-    def all_current(self) -> Iterator[bytes]:
+    def all_current(self) -> Iterator[Finished]:
         """See `unionfs.journal.journal.Current`."""
-        return (records.shown_ino(real, shown) for real, shown in self.items())
+        return (Finished(records.shown_ino(real, shown)) for real, shown in self.items())
 
-    def current(self, kind: int, about: int) -> bytes | None:
+    def current(self, kind: int, about: int) -> Finished | None:
         """See `unionfs.journal.journal.Current`."""
         shown = self.get(about) if kind == Kind.INO else None
-        return None if shown is None else records.shown_ino(about, shown)
+        return None if shown is None else Finished(records.shown_ino(about, shown))

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from unionfs.filesystem import ROOT_ID
 from unionfs.journal import records
+from unionfs.journal.journal import Finished
 from unionfs.overlay import kinds
 from unionfs.overlay.data_copy import StagedWork
 from unionfs.overlay.data_place import Data
@@ -242,35 +243,41 @@ class Inode:
 
     def record(self) -> bytes:
         """What the journal keeps of it."""
-        parent, rare, nlookup = self.parent, self.rare, self.nlookup
+        parent = self.parent
+        if parent is not None and self.rare is None:
+            name = self.name
+            return _pack_node(_NODE, 20 + len(name), self.node, self.nlookup, parent.node) + name
+        return self._rare_record()
+
+    def _rare_record(self) -> bytes:
+        parent, rare = self.parent, self.rare
         if rare is not None and rare.successor is not None:
-            return records.succeeded(self.node, max(nlookup, 0), rare.successor.node)
+            return records.succeeded(self.node, self.nlookup, rare.successor.node)
         if parent is None:
             return self.unnamed_record() if self.node != ROOT_ID else b""
-        name = self.name
-        first = _pack_node(_NODE, 20 + len(name), self.node, nlookup if nlookup > 0 else 0, parent.node) + name
+        first = records.node(self.node, self.nlookup, parent.node, self.name)
         return first if rare is None or not rare.other_names else self._named_record(first, rare.other_names)
 
     def _named_record(self, first: bytes, others: dict[tuple[Directory, bytes], None]) -> bytes:
         if len(others) > MANY_NAMES:
-            return records.count(self.node, max(self.nlookup, 0))
+            return records.count(self.node, self.nlookup)
         return first + self._other_records(others)
 
     def _other_records(self, others: Iterable[tuple[Directory, bytes]]) -> bytes:
         return b"".join([records.name(self.node, parent.node, name) for parent, name in others])
 
-    def whole_record(self) -> Inode | bytes:
+    def whole_record(self) -> Inode | Finished:
         """The inode itself, or, where `record` leaves its names out, the record with these."""
         rare, parent = self.rare, self.parent
         if rare is None or parent is None or rare.successor is not None or len(rare.other_names or ()) <= MANY_NAMES:
             return self
         others = rare.other_names or {}
-        return records.node(self.node, max(self.nlookup, 0), parent.node, self.name) + self._other_records(others)
+        first = records.node(self.node, self.nlookup, parent.node, self.name)
+        return Finished(first + self._other_records(others))
 
     def unnamed_record(self) -> bytes:
         """The same as if it had no name any more."""
-        nlookup = self.nlookup if self.nlookup > 0 else 0
-        fd = self.orphan_fd
+        nlookup, fd = self.nlookup, self.orphan_fd
         if fd >= 0:
             return _pack_unnamed(_UNNAMED, _UNNAMED_LENGTH, self.node, nlookup, self.packed >> INO_SHIFT, self.kind, fd)
         path = b"/".join((*self.place.names(), self.place_name))

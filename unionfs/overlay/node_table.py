@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from unionfs.filesystem import ROOT_ID
 from unionfs.journal import records
-from unionfs.journal.journal import NoJournal, Recorded
+from unionfs.journal.journal import Finished, NoJournal, Recorded
 from unionfs.journal.records import Kind
 from unionfs.overlay.fd_pool import close
 from unionfs.overlay.inode import MANY_NAMES, Directory, Inode, LowerLinks
@@ -32,7 +32,7 @@ class NodeTable:
         self.on_crossing: Callable[[], None] = lambda: None
         self.on_orphan_end: Callable[[int], None] | None = None
         """Called with the descriptor of an object without a name that is about to be let go of."""
-        self.touched: dict[Recorded | bytes, None] = NoJournal().touched
+        self.touched: dict[Recorded, None] = NoJournal().touched
         """The inodes whose nlookup or names changed, see `unionfs.journal.journal.Journal`."""
         self.close_orphan: Callable[[int], None] = os.close
         self.note_gone: Callable[[int], None] = NoJournal().note_gone
@@ -108,15 +108,15 @@ class NodeTable:
         else:
             inode.add_name(parent, name)
             if len(inode.other_names or ()) > MANY_NAMES:
-                self.touched[records.name(inode.node, parent.node, name)] = None
+                self.touched[Finished(records.name(inode.node, parent.node, name))] = None
         parent.children[name] = inode
         self.touched[inode] = None
 
     def detach(self, inode: Inode, parent: Directory, name: bytes) -> None:
         """``inode`` has the name ``name`` no more."""
         if inode.rare is not None and len(inode.other_names or ()) > MANY_NAMES:
-            self.touched.pop(records.name(inode.node, parent.node, name), None)
-            self.touched[records.no_name(inode.node, parent.node, name)] = None
+            self.touched.pop(Finished(records.name(inode.node, parent.node, name)), None)
+            self.touched[Finished(records.no_name(inode.node, parent.node, name))] = None
         inode.remove_name(parent, name)
         del parent.children[name]
         self.touched[inode] = None
@@ -203,16 +203,16 @@ class NodeTable:
         """Have all there is written down anew."""
         self.touched.update((inode.whole_record(), None) for inode in self._nodes.values())
 
-    def all_current(self) -> Iterator[Recorded | bytes]:
+    def all_current(self) -> Iterator[Recorded]:
         """See `unionfs.journal.journal.Current`."""
         # First, and whether it is gone or not: no other node will have this id, or a lower one.
-        yield records.gone([self._next - 1])
+        yield Finished(records.gone([self._next - 1]))
         for inode in self._nodes.values():
             yield inode.whole_record()
             if isinstance(inode, Directory) and inode.order is not None and inode.order.is_kept:
-                yield inode.order.record(inode.node)
+                yield Finished(inode.order.record(inode.node))
 
-    def current(self, kind: int, about: int) -> Recorded | bytes | None:
+    def current(self, kind: int, about: int) -> Recorded | None:
         """See `unionfs.journal.journal.Current`."""
         if kind in _OF_INODES:
             inode = self._nodes.get(about)
@@ -220,7 +220,7 @@ class NodeTable:
         if kind in (Kind.ORDER, Kind.LISTED):
             directory = self._nodes.get(about)
             if isinstance(directory, Directory) and directory.order is not None and directory.order.is_kept:
-                return directory.order.record(about)
+                return Finished(directory.order.record(about))
         return None
 
 

@@ -222,7 +222,7 @@ class Rename:
             after = records.moved(ino)
             covered: tuple[Inode, ...] = ()
         else:
-            after = records.moved_node(ino, inode.node, max(inode.nlookup, 0), new.parent.node, new.name)
+            after = records.moved_node(ino, inode.node, inode.nlookup, new.parent.node, new.name)
             covered = (inode,)
         if not exchange and replaced is not None and is_last_name(replaced):
             after += replaced.unnamed_record()

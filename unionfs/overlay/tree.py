@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from unionfs.filesystem import Blocking, Forgettable, StaleAttributes
 from unionfs.journal import records
-from unionfs.journal.journal import NoJournal
+from unionfs.journal.journal import Finished, NoJournal
 from unionfs.linux.statfs import TMPFS_MAGIC, filesystem_type
 from unionfs.overlay import kinds
 from unionfs.overlay.ino_map import CopiedUpInos, InoMap, ShortInoMap
@@ -98,14 +98,14 @@ class Tree(OpenStack):
             self.copied_up_inos[real] = shown
         elif self.copied_up_inos.pop(real, None) is None:
             return
-        self.journal.touched[records.shown_ino(real, shown)] = None
+        self.journal.touched[Finished(records.shown_ino(real, shown))] = None
 
     def keep_order(self, directory: Directory) -> None:
         """Write down how ``directory``, which has an order, is listed."""
         order = directory.order
         if order is not None:
             order.is_kept = True
-            self.journal.touched[order.record(directory.node)] = None
+            self.journal.touched[Finished(order.record(directory.node))] = None
 
     def listed(self, directory: Directory, name: bytes) -> None:
         """A name of a directory that is being listed comes."""
@@ -116,7 +116,7 @@ class Tree(OpenStack):
         if not order.is_kept:
             self.keep_order(directory)
         elif is_new:
-            self.journal.touched[order.listed(directory.node, name)] = None
+            self.journal.touched[Finished(order.listed(directory.node, name))] = None
 
     def close(self) -> None:
         """Give every descriptor back."""

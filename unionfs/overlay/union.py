@@ -112,8 +112,8 @@ class Union:
         inode = self._nodes.find(node)
         if inode is None:
             return False
-        inode.nlookup -= nlookup
-        if inode.nlookup > 0:
+        inode.nlookup = max(inode.nlookup - nlookup, 0)
+        if inode.nlookup:
             self._nodes.touched[inode] = None
             return True
         self._nodes.release(inode)
