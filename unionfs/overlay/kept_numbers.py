@@ -2,16 +2,16 @@
 snapshots, whose old files are gone.
 
 As long as the kernel knows such a node, nothing else shows its number: a filesystem gives that of a removed file to the next new
-one.
+one.  What the layers tell may change with every change of them, in ways that show only when a node is found anew.  So before each
+the numbers of all nodes are written down; another worker compares those with what it finds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 
 from unionfs.journal import records
-from unionfs.journal.journal import NoJournal, Recorded
-from unionfs.journal.records import Kind
+from unionfs.journal.journal import Finished, NoJournal, Recorded
 from unionfs.overlay.inode import Inode
 
 
@@ -21,10 +21,18 @@ class KeptNumbers(dict[int, int]):
     def __init__(self, number_of: Callable[[int], int]) -> None:
         """``number_of``: gives a node id a number that no object of the layers shows."""
         super().__init__()
-        self.touched: dict[Recorded | bytes, None] = NoJournal().touched
+        self.touched: dict[Recorded, None] = NoJournal().touched
         """See `unionfs.journal.journal.Journal`."""
         self._number_of = number_of
         self._shown: set[int] = set()
+        self._are_noted = False
+        self._recovered: dict[int, int] = {}
+
+    def note(self, inodes: Iterable[Inode]) -> None:
+        """Have it written down what all of ``inodes`` show: the layers are about to change."""
+        self._are_noted = True
+        for inode in inodes:
+            self._touch(inode.node, inode.ino)
 
     def keep(self, inode: Inode) -> None:
         """The number that ``inode`` shows now is its own until the kernel has forgotten it."""
@@ -32,20 +40,21 @@ class KeptNumbers(dict[int, int]):
             self.drop(inode.node)
             self[inode.node] = inode.ino
             self._shown.add(inode.ino)
-            self.touched[records.number(inode.node, inode.ino)] = None
+            self._touch(inode.node, inode.ino)
 
     def give_up(self, inode: Inode) -> None:
         """``inode`` shows what the layers say from now on."""
-        if inode.node in self:
+        if inode.node in self or self._are_noted:
             self.drop(inode.node)
-            self.touched[records.number(inode.node, 0)] = None
+            self._touch(inode.node, 0)
 
     def settle(self, inode: Inode) -> None:
-        """``inode`` was just found, and shows what the layers say; or it has another name."""
-        kept = self.get(inode.node)
-        if kept is not None:
-            inode.ino = kept
-        elif inode.ino in self._shown:
+        """``inode`` was just found, and shows what the layers say."""
+        known = self._recovered.get(inode.node, inode.ino)
+        if inode.ino != known:
+            inode.ino = known
+            self.keep(inode)
+        elif inode.ino in self._shown and inode.node not in self:
             inode.ino = self._number_of(inode.node)
             self.keep(inode)
 
@@ -54,23 +63,34 @@ class KeptNumbers(dict[int, int]):
         if inode.node in self:
             self.give_up(inode)
             self.keep(successor)
+        elif self._are_noted:
+            self._touch(successor.node, successor.ino)
 
     def drop(self, node: int) -> None:
         """The node is no more."""
         self._shown.discard(self.pop(node, 0))
 
-    def restore(self, numbers: dict[int, int]) -> None:
-        """Another worker has kept these."""
-        self.update(numbers)
-        self._shown.update(numbers.values())
+    def _touch(self, node: int, ino: int) -> None:
+        self.touched[Finished(records.number(node, ino))] = None
 
-    # -- the journal ------------------------------------------------------------------------------------------------------
+    # -- another worker ---------------------------------------------------------------------------------------------------
 
-    def all_current(self) -> Iterator[bytes]:
-        """See `unionfs.journal.journal.Current`."""
-        return (records.number(node, ino) for node, ino in self.items())
+    def begin_recovery(self, numbers: dict[int, int]) -> None:
+        """Another worker has written down these; until `end_recovery` what is found is compared with them."""
+        self._recovered = numbers
+        self._are_noted = bool(numbers)
 
-    def current(self, kind: int, about: int) -> bytes | None:
-        """See `unionfs.journal.journal.Current`."""
-        number = self.get(about) if kind == Kind.NUMBER else None
-        return None if number is None else records.number(about, number)
+    def end_recovery(self) -> None:
+        """All that it knew has been found."""
+        self._recovered = {}
+
+    @property
+    def has_to_settle(self) -> bool:
+        """Whether `settle` has anything to do."""
+        return bool(self._shown or self._recovered)
+
+    def current(self, inode: Inode) -> Finished | None:
+        """What the journal is to have of ``inode``."""
+        if self._are_noted or inode.node in self:
+            return Finished(records.number(inode.node, inode.ino))
+        return None

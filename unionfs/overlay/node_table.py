@@ -103,7 +103,7 @@ class NodeTable:
         """``inode`` has (or was found to have) the name ``name``."""
         if inode.parent is None:
             inode.parent, inode.name = parent, name
-            if self.numbers:
+            if self.numbers.has_to_settle:
                 self.numbers.settle(inode)
         else:
             inode.add_name(parent, name)
@@ -209,6 +209,8 @@ class NodeTable:
         yield Finished(records.gone([self._next - 1]))
         for inode in self._nodes.values():
             yield inode.whole_record()
+            if (number := self.numbers.current(inode)) is not None:
+                yield number
             if isinstance(inode, Directory) and inode.order is not None and inode.order.is_kept:
                 yield Finished(inode.order.record(inode.node))
 
@@ -217,6 +219,9 @@ class NodeTable:
         if kind in _OF_INODES:
             inode = self._nodes.get(about)
             return None if inode is None else inode.whole_record()
+        if kind == Kind.NUMBER:
+            inode = self._nodes.get(about)
+            return None if inode is None else self.numbers.current(inode)
         if kind in (Kind.ORDER, Kind.LISTED):
             directory = self._nodes.get(about)
             if isinstance(directory, Directory) and directory.order is not None and directory.order.is_kept:

@@ -65,7 +65,7 @@ class _Recovery:
         self._next_id = max(recovered.last_node, ROOT_ID) + 1
         """Of the first node that no worker knew."""
         tree.copied_up_inos.update(recovered.inos)
-        tree.nodes.numbers.restore(recovered.numbers)
+        tree.nodes.numbers.begin_recovery(recovered.numbers)
         tree.nodes.numbers.settle(tree.root)
 
     @property
@@ -90,8 +90,7 @@ class _Recovery:
         for node, state in sorted(states.items(), reverse=True):
             if state.successor:
                 self._restore_stale(node, state)
-        for node in self._missing:
-            nodes.numbers.drop(node)
+        nodes.numbers.end_recovery()
         self._restore_orders()
         known = list(nodes)
         for inode in known:

@@ -90,7 +90,7 @@ class Tree(OpenStack):
         nodes = self.nodes
         nodes.touched, nodes.close_orphan, nodes.note_gone = journal.touched, journal.close_later, journal.note_gone
         nodes.numbers.touched = journal.touched
-        journal.sources += [nodes, nodes.numbers, self.copied_up_inos]
+        journal.sources += [nodes, self.copied_up_inos]
 
     def show_ino(self, real: int, shown: int) -> None:
         """Show this number for the upper file that has another one; ``shown`` 0: its own."""

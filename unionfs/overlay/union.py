@@ -367,8 +367,9 @@ class Union:
 
     def begin_change(self) -> None:
         """What follows changes more than a request does: see `unionfs.journal.journal.Journal.begin_change`."""
-        # An order that can be found again in the layers cannot once these are others.
+        # What can be found again in the layers, an order or a number, cannot once these are others.
         self._keep_orders()
+        self._tree.nodes.numbers.note(self._tree.nodes)
         self._tree.journal.flush()
         self._tree.journal.begin_change()
 
