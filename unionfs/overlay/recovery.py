@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from unionfs.filesystem import ROOT_ID, StaleAttributes, call_now
@@ -97,7 +98,15 @@ class _Recovery:
             inode.nlookup = states[inode.node].nlookup if inode.node in states else 0
         for inode in known:
             nodes.release(inode)
-        nodes.written.update(node for node, backing in self._recovered.backings.items() if backing.id and backing.is_written)
+        nodes.written.update(self._written())
+
+    def _written(self) -> Iterator[int]:
+        """The nodes that the kernel may write to by itself.  A release may not have been written down, so what is said to be open
+        may be what a snapshot has frozen since."""
+        for node, backing in self._recovered.backings.items():
+            inode = self._tree.nodes.find(node)
+            if backing.id and backing.is_written and inode is not None and inode.is_upper and inode.successor is None:
+                yield node
 
     def _restore_orders(self) -> None:
         for node, lists in self._recovered.orders.items():
