@@ -206,8 +206,6 @@ class DirectConnection:
             self._note_failure(header, error)
         if self._filesystem.notices:
             self._send_notices()
-        if self._journal.is_late:
-            self.settle()
 
     def _answer(self, operation: Operation, header: RequestHeader, body: memoryview) -> Blocking | None:
         """Serve a request from the start, and reply, unless it must wait."""

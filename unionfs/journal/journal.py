@@ -23,7 +23,6 @@ from unionfs.journal.storage import (
     UNSETTLED,
     Answer,
     JournalFile,
-    transaction_of,
 )
 
 _SMALL = 1 << 20
@@ -35,7 +34,6 @@ _FEW = 3000
 """So many nodes are written down in a millisecond or two."""
 
 
-_MOST_GONE = 256
 _DONE = int(Answer.DONE)
 
 CARRIED_OUT_AGAIN = -1
@@ -146,8 +144,7 @@ class Journal(NoJournal):
     """The journal of one worker.
 
     Attributes:
-        touched: what changed since the last commit; whoever changes something puts it in.  The keys count: objects, or finished
-            records.
+        touched: what changed since the last commit; whoever changes something puts it in.  The keys count.
         request: where the requests are to be read to, for what is intended is what the one that stands there asks for.
         replies: what requests that another worker carried out are to be answered once they are sent again, by unique.
     """
@@ -159,6 +156,7 @@ class Journal(NoJournal):
         self._file = file
         self.touched = {}
         self.request = file.request
+        self._append = file.append
         self.intend = file.intend  # type: ignore[method-assign]
         self._prepared = 0
         """Where what was prepared for the next commit ends; 0: nothing was."""
@@ -181,7 +179,7 @@ class Journal(NoJournal):
         else:
             data = b"".join([item.record() for item in touched])
             touched.clear()
-        if self._file.append(transaction_of(unique, answer, data)):
+        if self._append(unique, answer, data):
             self._shorten(unique, answer)
 
     def _commit_prepared(self, unique: int, answer: int) -> None:
@@ -193,7 +191,7 @@ class Journal(NoJournal):
             return
         data = self._joined()
         touched.clear()
-        if self._file.append(transaction_of(unique, answer, data), prepared):
+        if self._append(unique, answer, data, prepared):
             self._shorten(unique, answer)
 
     def write_reply(self, unique: int, error: int, payload: bytes | memoryview) -> None:
@@ -217,11 +215,6 @@ class Journal(NoJournal):
     def note_gone(self, node: int) -> None:
         """The kernel knows a node no more.  There is time until `flush`: what is found in its place tells of it as well."""
         self._gone.append(node)
-
-    @property
-    def is_late(self) -> bool:
-        """Whether so much waits for `flush` that it should not wait any longer."""
-        return len(self._gone) > _MOST_GONE or len(self.touched) > _MOST_GONE
 
     def close_later(self, number: int, close: Callable[[int], object] = os.close) -> None:
         """Close what is written down, a descriptor if ``close`` does nothing else, once it is written down that it is not needed
@@ -282,12 +275,12 @@ class Journal(NoJournal):
             for source in self.sources:
                 self.touched.update(dict.fromkeys(source.all_current()))
             self.touched.update(dict.fromkeys(Finished(records.reply(*reply)) for reply in self.replies.values()))
-            file.begin_anew(transaction_of(unique, answer, self._joined()))
+            file.begin_anew(unique, answer, self._joined())
             self.touched.clear()
         elif file.length > wanted and (oldest := file.oldest()):
             self.touched.update(dict.fromkeys(self._holding(oldest)))
             if self.touched:
-                file.append(transaction_of(unique, answer, self._joined()))
+                file.append(unique, answer, self._joined())
                 self.touched.clear()
             file.drop()
         self._look_at = max(file.numbers[TAIL] + wanted, file.numbers[HEAD] + _STEP)

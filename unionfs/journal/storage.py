@@ -84,7 +84,7 @@ class JournalFile:
             self.numbers[HEAD] = self.numbers[TAIL] = _LOG_AT
         self._extents: deque[tuple[int, int]] = deque()
         self._piece = self.numbers[TAIL]
-        self.base = self.at = 0
+        self._base = self._at = 0
         """Where the segment begins in which the log goes on, and where in it that is."""
         self._enter_segment(self.numbers[HEAD])
 
@@ -93,26 +93,28 @@ class JournalFile:
         """Bytes from the beginning of the log to its end."""
         return self.numbers[HEAD] - self.numbers[TAIL]
 
-    def append(self, transaction: bytes, at: int = -1) -> bool:
-        """Write what `transaction_of` has made; whether a new segment was begun for it.
+    def append(self, unique: int, answer: int, records: bytes, at: int = -1) -> bool:
+        """Write a transaction: what the request ``unique`` changed; whether a new segment was begun for it.
 
         ``at``: where what `intend_with` has written ends, which counts from now on as well; default: nothing.
         """
         if at < 0:
-            at = self.at
-        end = at + len(transaction)
+            at = self._at
+        length = _TRANSACTION_SIZE + len(records)
+        end = at + length
+        data = _pack_transaction(_MARK | answer, length, unique) + records
         if end > _SEGMENT:
-            self._append_beyond(at, transaction)
+            self._append_beyond(at, data)
             return True
-        self.window[at:end] = transaction
-        self.at = end
-        self.numbers[HEAD] = self.base + end
+        self._window[at:end] = data
+        self._at = end
+        self.numbers[HEAD] = self._base + end
         return False
 
     def settle(self, at: int) -> None:
         """What `intend_with` has written up to there counts from now on."""
-        self.at = at
-        self.numbers[HEAD] = self.base + at
+        self._at = at
+        self.numbers[HEAD] = self._base + at
 
     def intend(self, form: int) -> None:
         """The next system call will do what the request says: holds until the next transaction, or request.
@@ -121,7 +123,7 @@ class JournalFile:
         """
         numbers = self.numbers
         # In this order: the intent before, if there is one, is another request's.
-        numbers[INTENT_HEAD] = self.base + self.at
+        numbers[INTENT_HEAD] = self._base + self._at
         numbers[INTENT] = numbers[_UNIQUE] | form
 
     def intend_with(self, records: bytes) -> int:
@@ -130,23 +132,23 @@ class JournalFile:
         numbers = self.numbers
         unique = numbers[_UNIQUE]
         data = _pack_transaction(_DONE, _TRANSACTION_SIZE + len(records), unique) + records
-        at = self.at
+        at = self._at
         end = at + len(data)
         if end > _SEGMENT:
             # It lies where the log goes on, so the log must go on where it has room.
-            self._append_beyond(at, transaction_of(0, Answer.NONE, b""))
-            at = self.at
+            self._append_beyond(at, _pack_transaction(_MARK, _TRANSACTION_SIZE, 0))
+            at = self._at
             end = at + len(data)
-        self.window[at:end] = data
-        numbers[INTENT_HEAD] = self.base + at
+        self._window[at:end] = data
+        numbers[INTENT_HEAD] = self._base + at
         numbers[INTENT] = unique
         return end
 
     def _append_beyond(self, at: int, transaction: bytes) -> None:
         """The transaction, which has no room at ``at`` in this segment, begins a new one, and may be longer than one."""
         # What was prepared there and has not come about must not be taken for a transaction.
-        self.window[at : at + _TRANSACTION_SIZE] = bytes(len(self.window[at : at + _TRANSACTION_SIZE]))
-        start = self.base + _SEGMENT
+        self._window[at : at + _TRANSACTION_SIZE] = bytes(len(self._window[at : at + _TRANSACTION_SIZE]))
+        start = self._base + _SEGMENT
         end = start + len(transaction)
         os.ftruncate(self._fd, start + -(-len(transaction) // _SEGMENT) * _SEGMENT)
         written = 0
@@ -160,12 +162,12 @@ class JournalFile:
 
     def _enter_segment(self, end: int) -> None:
         """Map the segment in which the log goes on at ``end``."""
-        self.base = _LOG_AT + max(end - 1 - _LOG_AT, 0) // _SEGMENT * _SEGMENT
-        if os.fstat(self._fd).st_size < self.base + _SEGMENT:
-            os.ftruncate(self._fd, self.base + _SEGMENT)
-        self._memory = SharedMemory(self._fd, self.base, _SEGMENT)
-        self.window = self._memory.view
-        self.at = end - self.base
+        self._base = _LOG_AT + max(end - 1 - _LOG_AT, 0) // _SEGMENT * _SEGMENT
+        if os.fstat(self._fd).st_size < self._base + _SEGMENT:
+            os.ftruncate(self._fd, self._base + _SEGMENT)
+        self._memory = SharedMemory(self._fd, self._base, _SEGMENT)
+        self._window = self._memory.view
+        self._at = end - self._base
 
     # -- reading ----------------------------------------------------------------------------------------------------------
 
@@ -196,10 +198,10 @@ class JournalFile:
         self.numbers[TAIL] = end
         self._give_back(start, end)
 
-    def begin_anew(self, transaction: bytes) -> None:
+    def begin_anew(self, unique: int, answer: int, records: bytes) -> None:
         """`append`, and forget everything before it."""
         tail = self.numbers[TAIL]
-        self._append_beyond(self.at, transaction)
+        self._append_beyond(self._at, _pack_transaction(_MARK | answer, _TRANSACTION_SIZE + len(records), unique) + records)
         self._extents.clear()
         self.numbers[TAIL] = self._piece
         self._give_back(tail, self._piece)
@@ -237,17 +239,12 @@ class JournalFile:
 
     def read_prepared(self, unique: int) -> memoryview:
         """The records of what the request ``unique`` has prepared; empty: nothing."""
-        at = self.at
+        at = self._at
         if at + _TRANSACTION_SIZE <= _SEGMENT:
-            mark, length, prepared_by = _TRANSACTION.unpack_from(self.window, at)
+            mark, length, prepared_by = _TRANSACTION.unpack_from(self._window, at)
             if mark == _DONE and prepared_by & NOT_RESENT == unique:
-                return memoryview(bytes(self.window[at + _TRANSACTION_SIZE : at + length]))
+                return memoryview(bytes(self._window[at + _TRANSACTION_SIZE : at + length]))
         return memoryview(b"")
-
-
-def transaction_of(unique: int, answer: int, records: bytes) -> bytes:
-    """What the request ``unique`` changed."""
-    return _pack_transaction(_MARK | answer, _TRANSACTION_SIZE + len(records), unique) + records
 
 
 def new_journal() -> int:
