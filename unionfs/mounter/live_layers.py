@@ -107,6 +107,12 @@ class LiveLayers:
         finally:
             self._union.end_change()
 
+    async def finish_change(self) -> None:
+        """Another worker began a change, and did not live to tell the kernel all: it is told now, before there is another one."""
+        async with self.one_at_a_time:
+            await self.tell(self._union.everything())
+            self._union.end_change()
+
     async def _plan_without_users(self, lowers: list[Layer]) -> LayersChange:
         """A change that nothing is in the way of; EBUSY if there is no moment for it.  Planned again and again: while the kernel
         lets go of one file, a busy client may look up another, or the same again."""

@@ -57,13 +57,9 @@ class Server:
         restart = Restart(session, held)
         tasks = self._tasks(session, restart.handlers)
         if not is_settled:
-            tasks.beside.append(lambda: self._unsettle(session))
+            tasks.beside.append(tasks.layers.finish_change)
         trio.run(tasks.run, self._listener, lambda: None)
         return Status.RESTART if session.is_stopped else Status.UNMOUNTED
-
-    async def _unsettle(self, session: DirectSession) -> None:
-        await session.tell(self._union.everything())
-        self._union.end_change()
 
     def serve_pyfuse3(self, fd: int, settings: SessionSettings, ready: Callable[[], None]) -> signal.Signals | None:
         """The same for one that is not ready before it is served; ``ready`` is called then.
@@ -100,13 +96,13 @@ class _Tasks:
         self._stop_signals = stop_signals
         self._session = session
         self._union = union
-        self._layers = layers
+        self.layers = layers
         self._mountpoint = layers.record.mountpoint
         self._error: SessionError | None = None
         self._stopped_by: signal.Signals | None = None
 
     async def run(self, listener: socket.socket, ready: Callable[[], None]) -> signal.Signals | None:
-        changes = {**self._layers.handlers, **LiveSnapshots(self._union, self._layers).handlers}
+        changes = {**self.layers.handlers, **LiveSnapshots(self._union, self.layers).handlers}
         handlers = {"status": self._status, "explain": self._explain, **changes, **self._handlers}
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._stop_on_signal, nursery.cancel_scope)
@@ -145,7 +141,7 @@ class _Tasks:
 
     async def _status(self, _request: dict[str, Any]) -> object:
         return {
-            **self._layers.record.shown(),
+            **self.layers.record.shown(),
             "negotiated": self._session.negotiated,
             "requests": self._session.counters,
             "request_times": self._session.times,
