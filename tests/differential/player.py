@@ -149,8 +149,13 @@ class Player:
         os.removexattr(self._path(path), name, follow_symlinks=False)
 
     def remove_tree(self, path: str) -> None:
-        """What rm -r does; the way to empty merged directories."""
-        top = self._path(path)
+        """What rm -r does; the way to empty merged directories.
+
+        Not by way of a symbolic link: that might be removed in between, and what is left then goes with the order of listings."""
+        parent, name = os.path.split(self._path(path))
+        top = os.path.join(os.path.realpath(parent), name)
+        if os.path.islink(top):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         for directory, directories, files in os.walk(top, topdown=False):
             for name in files:
                 os.unlink(os.path.join(directory, name))
