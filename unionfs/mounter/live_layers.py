@@ -23,6 +23,8 @@ _log = logging.getLogger("unionfs.mounter")
 
 _PATIENCE = 0.5
 """Seconds for the kernel to let go of what nobody uses; a file that was just closed takes it a moment."""
+_FEWEST_ATTEMPTS = 3
+"""However long these take: to look at all that is known takes longer than that on a busy machine."""
 _LOOK_AGAIN = 0.005
 
 
@@ -117,10 +119,12 @@ class LiveLayers:
         """A change that nothing is in the way of; EBUSY if there is no moment for it.  Planned again and again: while the kernel
         lets go of one file, a busy client may look up another, or the same again."""
         deadline = trio.current_time() + _PATIENCE
+        attempts = 0
         change = self._plan(lowers)
         while change.in_the_way:
             change.discard()
-            if trio.current_time() > deadline:
+            attempts += 1
+            if attempts > _FEWEST_ATTEMPTS and trio.current_time() > deadline:
                 raise OSError(errno.EBUSY, f"{self.record.mountpoint}/{change.in_the_way[0].path} is in use")
             await self.make_kernel_let_go(change)
             change = self._plan(lowers)
