@@ -26,6 +26,8 @@ class Sample:
     pss_mib: float
     """The same, with what they share counted once."""
     open_files: float
+    """Of both processes, which share them, but for those that the union keeps open as long as there is room: how many these are
+    goes with what was used since the worker began, up to a bound (`unionfs.overlay.fd_pool`)."""
     inodes: float
     """How many the union knows."""
     p50_us: float
@@ -78,11 +80,16 @@ class Sampler:
         p50, p99 = json.loads(probe.stdout.readline())
         try:
             taken = [taken_by(pid) for pid in self._served.processes()]
-            inodes = self._served.status()["union"]["inodes"]
+            union = self._served.status()["union"]
         except (FileNotFoundError, ProcessLookupError, DaemonError):
             return  # one was killed just now: what the others take says nothing
-        rss, pss, files = (sum(values) for values in zip(*taken, strict=True))
-        self.samples.append(Sample(rss / 1024, pss / 1024, files, inodes, p50, p99))
+        self.samples.append(sample_of(taken, union, p50, p99))
+
+
+def sample_of(taken: list[tuple[int, int, int]], union: dict[str, int], p50: float, p99: float) -> Sample:
+    """``taken``: of each process (see `taken_by`); ``union``: its statistics."""
+    rss, pss, files = zip(*taken, strict=True)
+    return Sample(sum(rss) / 1024, sum(pss) / 1024, max(files) - union["open_files"], union["inodes"], p50, p99)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from tests.load.samples import Sample, Trend, taken_by, trends
+from tests.load.samples import Sample, Trend, sample_of, taken_by, trends
 
 
 def sample(open_files: float) -> Sample:
@@ -25,6 +25,12 @@ def test_what_grows_is_not_flat() -> None:
     samples = [sample(100 * number) for number in range(9)]
     assert not trend(samples, "open_files").is_flat
     assert trend(samples, "inodes").is_flat
+
+
+def test_open_files_are_counted_once_and_those_that_may_be_closed_again_not_at_all() -> None:
+    taken = [(1024, 512, 150), (2048, 1024, 150)]
+    found = sample_of(taken, {"open_files": 100, "inodes": 7}, 1, 2)
+    assert found == Sample(rss_mib=3, pss_mib=1.5, open_files=50, inodes=7, p50_us=1, p99_us=2)
 
 
 def test_fewer_than_three_samples_tell_nothing() -> None:
