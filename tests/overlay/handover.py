@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 from tests.overlay.client import ROOT
 from tests.overlay.test_live_snapshot import Live, Memory
@@ -11,6 +12,8 @@ from unionfs.journal.journal import Journal
 from unionfs.journal.recovered import read_journal
 from unionfs.journal.storage import JournalFile, new_journal
 from unionfs.mounter.held import open_descriptors
+from unionfs.mounter.registry import Record
+from unionfs.mounter.worker import _lowers as lowers_of
 from unionfs.overlay import Options, Stack, Union
 from unionfs.overlay.recovery import Found
 
@@ -22,6 +25,11 @@ class HandedOver(Live):
         super().__init__(top, lowers, options)
         self.journal = Journal(JournalFile(new_journal()))
         self.union.use_journal(self.journal)
+
+    @property
+    def record(self) -> Record:
+        """What the registry has of the mount, if nothing is under way."""
+        return cast(Record, SimpleNamespace(lowers=[str(layer.path) for layer in self.union.lowers], upper=str(self.upper)))
 
     def take(self, name: str | None = None) -> Any:
         """A snapshot, of which the kernel is told and the next worker would know."""
@@ -53,14 +61,14 @@ class HandedOver(Live):
         self.journal.flush()
         return self.go_on()
 
-    def go_on(self) -> Found:
-        """The next worker takes over where this one is."""
-        lowers = tuple(layer.path for layer in self.union.lowers)
+    def go_on(self, record: Record | None = None) -> Found:
+        """The next worker takes over where this one is; ``record``: what the registry has, if that is of before a change."""
         self.kill()
         file = JournalFile(self.journal._file._fd)
         recovered = read_journal(file, open_descriptors())
         self.snapshots.recover(self.work, goes_on=True)
         chain = self.snapshots.chain()
+        lowers = lowers_of(record or self.record, chain)
         assert set(chain) <= set(lowers)
         stack = Stack(lowers, self.upper, self.work, former_uppers=frozenset(chain), goes_on=True)
         self.client.union = Union(stack, self.options)

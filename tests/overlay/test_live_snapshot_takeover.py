@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.overlay.client import build
+from tests.overlay.client import ROOT, build
 from tests.overlay.handover import HandedOver
+from tests.overlay.test_crash import CrashError
 from tests.overlay.test_live_snapshot import Memory, random_lowers, step
+from tests.overlay.test_live_snapshot_crash import _guarded as guarded
 from unionfs.filesystem import ROOT_ID
 from unionfs.overlay import Options, open_lower
 from unionfs.overlay.inode import Inode
@@ -174,6 +177,76 @@ def test_directory_over_which_a_layer_was_added_goes_on_showing_its_number(live:
     assert live.union.getattr(ROOT_ID).ino == ino
     live.take_over()
     assert live.union.getattr(ROOT_ID).ino == ino
+
+
+# -- a death at any point -----------------------------------------------------------------------------------------------------
+
+
+def _with_a_bit_of_everything(top: Path, written: tuple[str, ...]) -> HandedOver:
+    """``written``: what the kernel may write to by itself."""
+    lower = build(top / "lower", {"a": b"a", "d/x": b"x", "d/c": b"c", "moves/m": b"m", "gone": b"g", "u": b"u"})
+    os.link(lower / "a", lower / "d/a")
+    os.link(lower / "moves/m", lower / "d/m")
+    live = HandedOver(top, [lower], Options(index="on", fsync="volatile"))
+    client = live.client
+    client.mkdir("new")
+    client.write("new/n", b"first")
+    client.write("d/x", b"changed")
+    live.take("one")
+    client.rename("moves", "new/moved")
+    client.write("a", b"indexed")
+    client.unlink("d/m")
+    client.write("new/n", b"second")
+    client.call(client.union.link, client.node("new/n"), *client.place("d/n"))
+    live.take("two")
+    client.write("new/n", b"third")
+    client.write("d/c", b"upper")
+    client.unlink("gone")
+    for path in ("u", "d/x"):
+        client.node(path)
+        client.unlink(path)
+    client.call(client.union.tmpfile, ROOT_ID, 0o600, ROOT)
+    for path in written:
+        client.call(live.union.open, client.node(path), os.O_RDWR, ROOT)
+        live.union.pin(client.node(path))
+    live.seen()
+    return live
+
+
+def _take(live: HandedOver) -> None:
+    live.take("three")
+
+
+def _merge(live: HandedOver) -> None:
+    live.merge(2, 1)
+
+
+@pytest.mark.parametrize("written", [(), ("new/n", "d/c")], ids=["cached", "passthrough"])
+@pytest.mark.parametrize("change", [_take, _merge])
+def test_all_goes_on_where_the_worker_dies_in_a_change(
+    change: Callable[[HandedOver], None], written: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    died = True
+    remaining = 0
+    while died:
+        live = _with_a_bit_of_everything(tmp_path / f"{remaining}", written)
+        shown, known, record = (live.seen(), live.inos()), live.known(), live.record
+        live.journal.flush()
+        with monkeypatch.context() as patch:
+            guarded(patch).remaining = remaining
+            try:
+                change(live)
+                died = False
+            except CrashError:
+                died = True
+        assert live.go_on(record if died else None).lost == 0
+        assert live.known() == known
+        live.kernel = Memory(live.client)
+        assert (live.seen(), live.inos()) == shown
+        live.union.close()
+        shutil.rmtree(live.top)
+        remaining += 1
+    assert remaining > 20
 
 
 # -- everything ---------------------------------------------------------------------------------------------------------------

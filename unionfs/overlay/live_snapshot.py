@@ -159,10 +159,13 @@ class LiveSnapshot:
         return Taken(Snapshot(self.staged.number, self._old.path, self._below, self.staged.about), notices)
 
     def _keep_numbers(self, carried: Carried) -> None:
-        """Written down before the exchange: the number of an indexed file was that of its entry, and the new index has none."""
-        for file in carried.files:
-            self._tree.nodes.numbers.keep(file.inode)
-        self._tree.journal.flush()
+        """A file of the index that goes on in the new upper is in none there, by which its number could be told.  Written down at
+        once, for another worker."""
+        indexed = [file.inode for file in carried.files if file.inode.is_indexed]
+        for inode in indexed:
+            self._tree.nodes.numbers.keep(inode)
+        if indexed:
+            self._tree.journal.flush()
 
     def _change(self, switch: _Switch, frozen: Layer, upper: NewUpper, carried: Carried) -> list[Notice]:
         """After the exchange: memory, then the rest on disk."""
