@@ -174,7 +174,7 @@ def test_doctor_shows_the_remedy_of_a_failed_probe_and_fails(monkeypatch: pytest
     assert result.stdout == "ok      good: works\nFAILED  bad: does not\n        do something\n"
 
 
-@pytest.mark.parametrize("module", ["trio", "rich", "pyfuse3"])
+@pytest.mark.parametrize("module", ["trio", "rich", "pyfuse3", "unionfs.overlay.union"])
 @pytest.mark.parametrize("command", [["--help"], ["ls"], ["ls", "--json"], ["completion", "bash"]])
 def test_commands_that_serve_nothing_load_no_heavy_module(module: str, command: list[str], programs: Programs) -> None:
     program = f"import sys, unionfs.cli.main as main\ntry: main.unionfs({command!r}, 'unionfs')\nfinally: print(*sys.modules)"

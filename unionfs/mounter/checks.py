@@ -16,11 +16,10 @@ from typing import NamedTuple
 from unionfs.linux.mountinfo import Mount, read_mountinfo
 from unionfs.mounter.errors import MounterError, RefusedError
 from unionfs.mounter.locations import Key, Location, Locator
+from unionfs.mounter.registry import FSTYPE
 from unionfs.mounter.request import MountRequest
 from unionfs.overlay import incompat
 from unionfs.overlay.index import has_index
-
-FSTYPE = "fuse.unionfs"
 
 _FUSE_DEVICE = "/dev/fuse"
 _DATA_ONLY = "data-only layer"

@@ -6,9 +6,8 @@ import os
 from pathlib import Path
 
 from unionfs.linux.mountinfo import Mount, read_mountinfo
-from unionfs.mounter.checks import FSTYPE
 from unionfs.mounter.errors import DaemonError, NotMountedError
-from unionfs.mounter.registry import RegisteredMount, State, registered_mounts
+from unionfs.mounter.registry import FSTYPE, RegisteredMount, State, registered_mounts
 
 
 def resolve_mountpoint(given: Path) -> Path:

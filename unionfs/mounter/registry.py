@@ -23,12 +23,14 @@ from typing import Any
 
 from unionfs.linux.capabilities import in_initial_user_namespace
 from unionfs.linux.mountinfo import Mount, read_mountinfo
-from unionfs.mounter.checks import FSTYPE
 from unionfs.mounter.errors import MounterError
 from unionfs.mounter.field_types import check_types
 from unionfs.mounter.processes import is_running, start_time
 
 _log = logging.getLogger("unionfs.mounter")
+
+FSTYPE = "fuse.unionfs"
+"""The type of our mounts in the table of mounts."""
 
 _STATE_FILE = "mount.json"
 CONTROL_SOCKET = "control"

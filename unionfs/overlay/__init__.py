@@ -1,5 +1,7 @@
 """The union itself: what a stack of directories means.  Synchronous; raises OSError; knows no FUSE.
 
+The names in `__all__` are loaded when somebody asks for them: commands that only read a value of ``options`` need no union.
+
 Layout, from the bottom up:
 
 ``options``            what a user may choose.
@@ -53,10 +55,34 @@ Layout, from the bottom up:
 ``upper_project``, ``quota_union``   the same by a project quota of the filesystem.
 """
 
-from unionfs.overlay.layer import Layer, Stack, open_lower
-from unionfs.overlay.layers_change import LayersChange
-from unionfs.overlay.limited_union import LimitedUnion
-from unionfs.overlay.options import Options, OwnerOptions
-from unionfs.overlay.union import Union
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unionfs.overlay.layer import Layer, Stack, open_lower
+    from unionfs.overlay.layers_change import LayersChange
+    from unionfs.overlay.limited_union import LimitedUnion
+    from unionfs.overlay.options import Options, OwnerOptions
+    from unionfs.overlay.union import Union
 
 __all__ = ["Layer", "LayersChange", "LimitedUnion", "Options", "OwnerOptions", "Stack", "Union", "open_lower"]
+
+_MODULES = {
+    "Layer": "layer",
+    "LayersChange": "layers_change",
+    "LimitedUnion": "limited_union",
+    "Options": "options",
+    "OwnerOptions": "options",
+    "Stack": "layer",
+    "Union": "union",
+    "open_lower": "layer",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Python calls this for a name that the module has not (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
