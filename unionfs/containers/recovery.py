@@ -22,6 +22,7 @@ from unionfs.mounter.errors import MounterError
 from unionfs.mounter.processes import is_running, start_time, wait_for_end
 from unionfs.store.errors import InUseError, NotFoundError, StoreError
 from unionfs.store.leases import collecting
+from unionfs.store.snapshotter import SnapshotInfo
 from unionfs.store.store import Store
 from unionfs.volumes import open_volumes
 from unionfs.volumes.upkeep import recover as recover_volumes
@@ -180,17 +181,25 @@ def _remove_orphans(store: Store, containers: Containers) -> None:
     with collecting(store.root) as is_quiet:
         if not is_quiet:
             return  # somebody is just making one; the next one who cleans up finds what is left
+        # The records last: who makes a container writes that before the directory, and lives until then, so what is here without
+        # one never gets one.
+        layers = {info.name: info.labels[_CONTAINER] for info in store.snapshots.walk() if _is_left_alone(info)}
+        directories = _directories(store.root)
         known = {container.id for container in containers.all()}
-        for info in list(store.snapshots.walk()):
-            container_id = info.labels.get(_CONTAINER)
-            if container_id and container_id not in known and not _is_made_now(info.labels.get(_MAKER, "")):
+        for key, container_id in layers.items():
+            if container_id not in known:
                 # Whoever removes the container may be quicker.
                 with contextlib.suppress(NotFoundError):
-                    store.snapshots.unmount(info.name)
-                    store.snapshots.remove(info.name)
-        for directory in _directories(store.root):
+                    store.snapshots.unmount(key)
+                    store.snapshots.remove(key)
+        for directory in directories:
             if directory.name not in known and not teardown.is_mounted(directory / "rootfs"):
                 teardown.remove_files(store.root, directory)
+
+
+def _is_left_alone(snapshot: SnapshotInfo) -> bool:
+    """Whether it is a container's writable layer whose maker is gone."""
+    return _CONTAINER in snapshot.labels and not _is_made_now(snapshot.labels.get(_MAKER, ""))
 
 
 @contextlib.contextmanager
