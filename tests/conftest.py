@@ -20,6 +20,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests import preloaded
 from tests.daemon_logs import DaemonLogs
 from tests.mounts import mounts_under, tear_down
 from tests.schedule import WORKERS
@@ -123,6 +124,12 @@ def _take_away_mounts(directory: Path) -> list[str]:
     for mount in left:
         tear_down(mount)
     return [f"{mount.mountpoint} ({mount.fstype})" for mount in left]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_preloaded_server_outlives_the_session() -> Iterator[None]:
+    yield
+    preloaded.end()
 
 
 @pytest.fixture(autouse=True)

@@ -9,12 +9,13 @@ import ctypes
 import errno
 import os
 import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from tests import preloaded
+from tests.programs import UNIONFS, Ended, ProgramFailedError, describe, run
 from unionfs.mounter.request import may_write_trusted_xattrs
 
 USERXATTR = not may_write_trusted_xattrs()
@@ -25,9 +26,6 @@ OVERLAY_XATTRS = "user.overlay." if USERXATTR else "trusted.overlay."
 
 COMMAND_TIMEOUT = 60.0
 """Seconds; a mount or an unmount that takes longer hangs."""
-
-UNIONFS = Path(sys.executable).with_name("unionfs")
-"""The installed command beside the interpreter that runs the tests."""
 
 
 class MountFailedError(Exception):
@@ -93,18 +91,23 @@ class UnionfsBackend:
 
 
 def run_unionfs(arguments: Sequence[str | Path]) -> str:
-    """Run the ``unionfs`` command and return what it printed; `MountFailedError` with its stderr if its exit status is not 0.
+    """Run the ``unionfs`` command, preloaded, and return what it printed; `MountFailedError` if its exit status is not 0."""
+    return _output_of(arguments, lambda: preloaded.run(arguments, limit=COMMAND_TIMEOUT))
 
-    It waits for the end of stderr, not only for the command: a daemon that kept stderr open would be found here."""
+
+def start_unionfs(arguments: Sequence[str | Path]) -> str:
+    """The same, as a user does: the program is started."""
+    return _output_of(arguments, lambda: run([UNIONFS, *arguments], status=None, limit=COMMAND_TIMEOUT))
+
+
+def _output_of(arguments: Sequence[str | Path], run_it: Callable[[], Ended]) -> str:
     try:
-        done = subprocess.run(
-            [UNIONFS, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=COMMAND_TIMEOUT, check=False
-        )
-    except subprocess.TimeoutExpired as slow:
-        raise MountFailedError(f"unionfs {arguments[0]}: no end after {slow.timeout:.0f} s, stderr: {slow.stderr!r}") from slow
-    if done.returncode:
-        raise MountFailedError(f"unionfs {arguments[0]}: exit status {done.returncode}: {done.stderr.strip()}")
-    return done.stdout
+        ended = run_it()
+    except ProgramFailedError as slow:
+        raise MountFailedError(str(slow)) from slow
+    if ended.status:
+        raise MountFailedError(describe(("unionfs", *arguments), ended))
+    return ended.stdout
 
 
 # System call numbers of the "new mount API": the same on every architecture (asm-generic/unistd.h).

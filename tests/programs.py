@@ -10,10 +10,14 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+UNIONFS = Path(sys.executable).with_name("unionfs")
+"""The installed command beside the interpreter that runs the tests."""
 
 TIMEOUT = 60.0
 """Seconds; what takes longer hangs."""
@@ -64,9 +68,8 @@ def run(
         # The bytes themselves: with ``text`` carriage returns would become newlines.
         done = subprocess.run(command, env=environment, timeout=limit, check=False, **{**_PIPES, **source, **extra})
     except subprocess.TimeoutExpired as slow:
-        came = f"{_tail('stdout', _text(slow.stdout))}{_tail('stderr', _text(slow.stderr))}"
-        raise ProgramFailedError(f"{_words(command)}: no end after {limit:.0f} s{came}") from None
-    ended = Ended(done.returncode, _text(done.stdout), _text(done.stderr))
+        raise no_end(command, limit, slow.stdout, slow.stderr) from None
+    ended = Ended(done.returncode, text(done.stdout), text(done.stderr))
     if status is not None and ended.status != status:
         raise ProgramFailedError(describe(command, ended))
     return ended
@@ -108,7 +111,14 @@ def wait_until(condition: Callable[[], bool], what: str = "a condition", limit: 
         time.sleep(0.01)  # between two looks only: others need the CPU
 
 
-def _text(written: bytes | None) -> str:
+def no_end(command: Command, limit: float, stdout: bytes | None, stderr: bytes | None) -> ProgramFailedError:
+    """What to raise for a program that has not ended in time, and had written this by then."""
+    came = f"{_tail('stdout', text(stdout))}{_tail('stderr', text(stderr))}"
+    return ProgramFailedError(f"{_words(command)}: no end after {limit:.0f} s{came}")
+
+
+def text(written: bytes | None) -> str:
+    """What a program wrote, as text."""
     return "" if written is None else written.decode(errors="surrogateescape")
 
 

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests import preloaded
 from tests.mounts import mounts_under, tear_down
-from tests.programs import Ended, describe, output, run, started
+from tests.programs import Ended, describe, run, started
 
 TIMEOUT = 30.0
 """Seconds; what takes longer hangs."""
@@ -25,10 +26,13 @@ BIN = Path(sys.executable).parent
 
 
 class Programs:
-    """Runs the programs; ``registry`` is where their mounts are registered."""
+    """Runs the programs; ``registry`` is where their mounts are registered.
+
+    ``preloaded``: whether `unionfs` and `refusal` use `tests.preloaded`; `run` and the others start the program itself."""
 
     def __init__(self, registry: Path) -> None:
         self.registry = registry
+        self.preloaded = True
         self.environment = {**os.environ, "UNIONFS_RUNTIME_DIR": str(registry), "PATH": f"{BIN}:{os.environ['PATH']}"}
 
     def run(self, program: str, *arguments: str | Path, prefix: Sequence[str | Path] = (), **extra: Any) -> Ended:
@@ -44,14 +48,21 @@ class Programs:
 
     def unionfs(self, *arguments: str | Path) -> str:
         """Run ``unionfs``, which shall succeed without complaint; what it printed."""
-        return output([BIN / "unionfs", *arguments], limit=TIMEOUT, environment=self.environment)
+        ended = self._run_unionfs(*arguments)
+        assert (ended.status, ended.stderr) == (0, ""), describe(("unionfs", *arguments), ended)
+        return ended.stdout
 
     def refusal(self, *arguments: str | Path, status: int = 1) -> str:
         """Run ``unionfs``, which shall fail with one line on stderr; that line, without the name of the program."""
-        ended = self.run("unionfs", *arguments)
+        ended = self._run_unionfs(*arguments)
         is_one_line = ended.stderr.startswith("unionfs: ") and ended.stderr.endswith("\n") and ended.stderr.count("\n") == 1
         assert (ended.status, ended.stdout, is_one_line) == (status, "", True), describe(("unionfs", *arguments), ended)
         return ended.stderr.removeprefix("unionfs: ").rstrip("\n")
+
+    def _run_unionfs(self, *arguments: str | Path) -> Ended:
+        if self.preloaded:
+            return preloaded.run(arguments, limit=TIMEOUT, environment=self.environment)
+        return self.run("unionfs", *arguments)
 
     @contextlib.contextmanager
     def foreground(self, *arguments: str | Path, prefix: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:

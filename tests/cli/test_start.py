@@ -52,6 +52,7 @@ def gate(programs: Programs, tmp_path: Path) -> Gate:
     os.mkfifo(made.fifo)
     (directory / "trio/__init__.py").write_text(_SLOW_TRIO.format(gate=str(made.fifo), directory=str(directory)))
     programs.environment["PYTHONPATH"] = str(directory)
+    programs.preloaded = False
     return made
 
 

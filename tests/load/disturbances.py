@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tests.load.progress import Progress
-from tests.mounts import MountFailedError, run_unionfs
+from tests.mounts import MountFailedError, start_unionfs
 from tests.programs import wait_until
 
 KEPT_SNAPSHOTS = 4
@@ -67,7 +67,7 @@ class Commands:
         """
         before = self._kills()
         try:
-            run_unionfs(words)
+            start_unionfs(words)
         except MountFailedError:
             if self._kills() == before:
                 raise
@@ -97,7 +97,7 @@ class Snapshots(Commands):
     def _disturb(self) -> None:
         self._taken += 1
         self._command("snapshot", "take", self._merged, f"taken-{self._taken}")
-        names = [row["name"] for row in json.loads(run_unionfs(["snapshot", "ls", "--json", self._merged]))]
+        names = [row["name"] for row in json.loads(start_unionfs(["snapshot", "ls", "--json", self._merged]))]
         if len(names) > KEPT_SNAPSHOTS:
             self._command("snapshot", "merge", self._merged, *names[:2])
 
@@ -130,7 +130,7 @@ class Layers(Commands):
             raise AssertionError(f"{name} of a layer just removed is still there")
 
     def _is_there(self, layer: Path) -> bool:
-        listed = json.loads(run_unionfs(["layers", self._merged, "list", "--json"]))
+        listed = json.loads(start_unionfs(["layers", self._merged, "list", "--json"]))
         return os.fspath(layer) in (row["path"] for row in listed)
 
     def _is_removed(self, layer: Path) -> bool:

@@ -12,7 +12,7 @@ from tests.behaviour.tree import Snapshot, differences
 from tests.differential.lowers import build_layers
 from tests.load.names_work import comparable
 from tests.load.programs_work import PROGRAM
-from tests.mounts import UNIONFS, MountFailedError, is_mounted, mounts_under, run_unionfs, tear_down
+from tests.mounts import UNIONFS, MountFailedError, is_mounted, mounts_under, start_unionfs, tear_down
 from tests.programs import describe, run
 
 DATA_PATHS = ("passthrough", "cached")
@@ -50,11 +50,11 @@ class World:
     def mount(self) -> None:
         """Mount it.  Raises `tests.mounts.MountFailedError`."""
         options = ["--data-path", self._data_path, "-o", ",".join(self._options)]
-        run_unionfs(["mount", *options, *self._layer_words(), "-u", self._upper, self.merged])
+        start_unionfs(["mount", *options, *self._layer_words(), "-u", self._upper, self.merged])
 
     def umount(self) -> None:
         """Unmount it.  Raises `tests.mounts.MountFailedError`."""
-        run_unionfs(["umount", self.merged])
+        start_unionfs(["umount", self.merged])
 
     def close(self) -> None:
         """Let nothing be mounted, by force if need be."""
