@@ -5,6 +5,7 @@ How often each process does its part: UNIONFS_CONCURRENCY_ROUNDS (default: what 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -149,9 +150,16 @@ def test_directories_renamed_into_each_other_are_neither_lost_nor_doubled(own_un
 
 @pytest.mark.layers({f"{number}": b"lower" for number in range(PROCESSES)})
 def test_a_file_keeps_what_was_written_while_others_remove_its_name(union: Union) -> None:
+    def opened(name: str) -> int:
+        # The kernel has no place for the copy of a file whose name goes in that moment; the next time there is no lower file.
+        if union.deviates("unlinked-lower-changes", kernel=True, ours=False):
+            with contextlib.suppress(FileExistsError):
+                return os.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        return os.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+
     def write(name: str) -> None:
         for number in range(ROUNDS):
-            fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            fd = opened(name)
             try:
                 expected = os.pread(fd, 1 << 20, 0)
                 for part in range(4):
