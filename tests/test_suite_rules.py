@@ -152,6 +152,13 @@ def test_interrupt_of_the_terminal_tears_everything_down(tmp_path: Path, workers
     assert list(mounts_under(tmp_path)) == []
 
 
+def test_what_tests_start_hears_ctrl_c_also_in_the_background_of_a_shell(tmp_path: Path) -> None:
+    heard = "assert subprocess.run(['sh', '-c', 'kill -INT $$; sleep 60']).returncode == -2"
+    (tmp_path / "test_case.py").write_text(f"import subprocess\n\ndef test_it():\n    {heard}\n")
+    command, extra = prepare(tmp_path)
+    assert "1 passed" in run(["env", "--ignore-signal=INT", *command], **extra).stdout
+
+
 def test_directory_of_a_worker_has_a_short_name() -> None:
     for workers in ({}, {"workerinput": {}}):
         config: Any = SimpleNamespace(option=SimpleNamespace(basetemp="/run/1/popen-gw12"), **workers)
