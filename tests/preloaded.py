@@ -2,7 +2,7 @@
 
 `run` lets a process that has loaded everything (`tests.preloaded_server`) fork, and the forked one runs the command: a process of
 its own with the arguments, environment, directory, umask, limits and streams that a started one would have.  What differs: its
-``/proc/PID/cmdline`` and ``environ`` are the server's, and modules are loaded before it begins.  Tests to which that matters run
+``/proc/PID/cmdline`` is the server's, and modules are loaded before it begins.  Tests to which that matters run
 the program itself (`tests.programs`).
 """
 
@@ -39,8 +39,10 @@ class _Server:
         with theirs:
             command = [sys.executable, "-m", "tests.preloaded_server", str(theirs.fileno())]
             # Not a terminal, which Python would set up its stdout for: commands get a pipe there.
+            # Room for the environments that /proc shall show of its children.
+            environment = os.environ | {"ROOM": "-" * MAX_REQUEST}
             files = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "pass_fds": [theirs.fileno()]}
-            self._process = subprocess.Popen(command, cwd=ROOT, **files)
+            self._process = subprocess.Popen(command, cwd=ROOT, env=environment, **files)
 
     def ask(self, request: Request, descriptors: Sequence[int]) -> socket.socket:
         """Have a command started; a socket that gets its process id, and its exit status when it has ended."""

@@ -8,6 +8,7 @@ status.  It ends when nobody has the other end of the first socket any more.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import json
 import os
@@ -18,11 +19,16 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 MAX_REQUEST = 100_000
 """Bytes; by default a socket takes a message of twice as many."""
+
+_ENV_START, _ENV_END = 47, 48
+"""Positions in /proc/PID/stat (proc(5)), of the fields after the name."""
 
 LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
 
@@ -106,6 +112,7 @@ def _become(request: Request, streams: list[int], directory: int) -> NoReturn:
         for limit in LIMITS:
             resource.setrlimit(limit, resource.prlimit(request.asker, limit))
         os.environ.clear()
+        _show_in_proc(request.environment)
         os.environ.update(request.environment)
         time.tzset()
         sys.argv = request.command
@@ -117,6 +124,14 @@ def _become(request: Request, streams: list[int], directory: int) -> NoReturn:
     finally:
         sys.excepthook(*sys.exc_info())  # main() does not return
         os._exit(1)
+
+
+def _show_in_proc(environment: Mapping[str, str]) -> None:
+    """Let /proc/PID/environ tell it: that shows where the environment was when the program was started, whatever is there now."""
+    shown = b"".join(os.fsencode(f"{name}={value}") + b"\0" for name, value in environment.items())
+    fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
+    start, end = int(fields[_ENV_START]), int(fields[_ENV_END])
+    ctypes.memmove(start, shown.ljust(end - start, b"\0"), end - start)
 
 
 def main() -> None:

@@ -60,8 +60,25 @@ def test_it_has_our_limits(tmp_path: Path) -> None:
         assert preloaded.run(["mount", "-l", lower, merged]).status == 0
     finally:
         resource.setrlimit(resource.RLIMIT_CORE, before)
-    daemon = json.loads(preloaded.run(["status", "--json", merged]).stdout)["pid"]
+    daemon = daemon_of(merged)
     assert resource.prlimit(daemon, resource.RLIMIT_CORE) == (4096, before[1])
+    assert preloaded.run(["umount", merged]).status == 0
+
+
+def daemon_of(mountpoint: Path) -> int:
+    daemon = json.loads(preloaded.run(["status", "--json", mountpoint]).stdout)["pid"]
+    assert isinstance(daemon, int)
+    return daemon
+
+
+def test_proc_shows_its_environment(tmp_path: Path) -> None:
+    merged, lower = tmp_path / "merged", tmp_path / "lower"
+    merged.mkdir()
+    lower.mkdir()
+    environment = os.environ | {"MARK": "long" * 10_000}
+    assert preloaded.run(["mount", "-l", lower, merged], environment=environment).status == 0
+    shown = Path(f"/proc/{daemon_of(merged)}/environ").read_bytes().rstrip(b"\0").split(b"\0")
+    assert shown == [os.fsencode(f"{name}={value}") for name, value in environment.items()]
     assert preloaded.run(["umount", merged]).status == 0
 
 

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tests import mounts
-from tests.programs import TIMEOUT, Ended, output, run, started, wait_until
+from tests import mounts, preloaded
+from tests.programs import TIMEOUT, Ended, describe, run, started, wait_until
 from unionfs.mounter.processes import is_running
 from unionfs.store.image_config import new_config
 from unionfs.store.leases import adding
@@ -53,11 +53,16 @@ class Engine:
 
     def run(self, *arguments: str | Path, stdin: bytes | None = None, **environment: str) -> Ended:
         """Run ``unionfs`` to its end, whatever its exit status."""
-        return run(self.command(*arguments), status=None, stdin=stdin, environment=self.environment | environment)
+        all_of_it = self.environment | environment
+        if stdin is None:
+            return preloaded.run(arguments, environment=all_of_it)
+        return run(self.command(*arguments), status=None, stdin=stdin, environment=all_of_it)
 
     def ok(self, *arguments: str | Path, stdin: bytes | None = None, **environment: str) -> str:
         """The same where it shall succeed without complaint; what it printed."""
-        return output(self.command(*arguments), stdin=stdin, environment=self.environment | environment)
+        ended = self.run(*arguments, stdin=stdin, **environment)
+        assert (ended.status, ended.stderr) == (0, ""), describe(self.command(*arguments), ended)
+        return ended.stdout
 
     @contextlib.contextmanager
     def started(self, *arguments: str | Path, **extra: Any) -> Iterator[subprocess.Popen[bytes]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.mounts import run_unionfs
+from tests.mounts import start_unionfs
 from unionfs.linux.inode_flags import FS_NODUMP_FL, get_flags, get_fsxattr, set_flags, set_fsxattr
 from unionfs.linux.project_quota import (
     FS_PROJINHERIT_FL,
@@ -158,7 +158,7 @@ def test_filesystem_keeps_the_limit(union: Union) -> None:
     status = union.status()
     assert status["data_path"] == "auto"
     assert status["union"]["size_project"] == project_of(union.upper).id
-    assert f"quota of project {project_of(union.upper).id}, " in run_unionfs(["status", merged])
+    assert f"quota of project {project_of(union.upper).id}, " in start_unionfs(["status", merged])
     st = os.statvfs(merged)
     assert st.f_blocks * st.f_frsize == LIMIT
     assert LIMIT - SLACK <= union.fill("new") <= LIMIT
