@@ -111,6 +111,13 @@ def wait_until(condition: Callable[[], bool], what: str = "a condition", limit: 
         time.sleep(0.01)  # between two looks only: others need the CPU
 
 
+def command_lines() -> Iterator[bytes]:
+    """Those of all processes, as far as they do not end at the same moment."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            yield (process / "cmdline").read_bytes()
+
+
 def no_end(command: Command, limit: float, stdout: bytes | None, stderr: bytes | None) -> ProgramFailedError:
     """What to raise for a program that has not ended in time, and had written this by then."""
     came = f"{_tail('stdout', text(stdout))}{_tail('stderr', text(stderr))}"

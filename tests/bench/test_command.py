@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.mounts import UNIONFS, mounts_under
+from tests.programs import command_lines
 from unionfs.cli.main import unionfs
 
 
@@ -32,8 +33,7 @@ def start(temporary: Path, arguments: Sequence[str | Path]) -> subprocess.Popen[
 def assert_nothing_left(temporary: Path) -> None:
     assert list(mounts_under(temporary)) == []
     assert list(temporary.iterdir()) == []
-    commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
-    assert [command for command in commands if os.fsencode(temporary) in command] == []
+    assert [command for command in command_lines() if os.fsencode(temporary) in command] == []
 
 
 @pytest.mark.parametrize("chosen", [False, True], ids=["tmpfs", "directory"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import os
 import re
@@ -20,7 +19,7 @@ import pytest
 from tests.cli.conftest import Programs
 from tests.cli.registry import PASSWORD, USER, registry
 from tests.cli.stored_images import BASE, OTHER, TOP, StoreCommands, store
-from tests.programs import wait_until
+from tests.programs import command_lines, wait_until
 from tests.store.images.made_images import Layout, archived, docker_archive, layout
 from unionfs.store.digest import digest_of
 
@@ -383,12 +382,6 @@ def test_killed_pull_takes_skopeo_along_and_leaves_what_gc_removes(store: StoreC
     assert store.json("image", "ls") == []
     assert len(store.json("gc")["staging"]) == 1
     assert os.listdir(store.root / "staging") == []
-
-
-def command_lines() -> Iterator[bytes]:
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            yield (process / "cmdline").read_bytes()
 
 
 def test_pull_with_bad_options_is_wrong_usage(store: StoreCommands, tmp_path: Path) -> None:
