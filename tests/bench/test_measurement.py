@@ -63,7 +63,8 @@ def measured(broken: System, place: Workspace, limit: float) -> Measurement:
 
 
 def test_mount_that_does_not_answer_is_a_failure_and_is_taken_away(place: Workspace) -> None:
-    assert measured(system(HUNG), place, limit=0.5).failure == "no end after 0.5 s"
+    # As long as Python may take to start on a busy machine: the command that mounts must end in time.
+    assert measured(system(HUNG), place, limit=5).failure == "no end after 5 s"
 
 
 def test_mount_command_that_fails_is_a_failure_with_what_it_said(place: Workspace) -> None:
