@@ -54,6 +54,7 @@ class _Server:
         return answers
 
     def end(self) -> None:
+        self._socket.shutdown(socket.SHUT_WR)  # for those who have it as well: a process that a test forked and forgot
         self._socket.close()
         self._process.wait()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -89,6 +90,18 @@ def test_a_forked_process_has_a_server_of_its_own(tmp_path: Path) -> None:
     assert preloaded.run(["--version"]).status == 0
     assert in_child(make_store, cwd=tmp_path, gid=12345) == 0
     assert (tmp_path / "store").stat().st_gid == 12345
+
+
+def test_the_server_ends_though_a_process_that_was_forked_goes_on() -> None:
+    assert preloaded.run(["--version"]).status == 0
+    forked = os.fork()
+    if not forked:
+        signal.pause()
+    try:
+        preloaded.end()
+    finally:
+        os.kill(forked, signal.SIGKILL)
+        os.waitpid(forked, 0)
 
 
 @pytest.fixture
