@@ -256,7 +256,8 @@ class _Comparable:
             attr.mode,
             (attr.uid, attr.gid),
             bool(attr.nlink) if is_directory else attr.nlink,
-            None if is_directory else (attr.size, mtime if mtime % OLD == 0 else _NOW),
+            None if is_directory else attr.size,
+            mtime if mtime % OLD == 0 else _NOW,
             attr.rdev,
         )
 

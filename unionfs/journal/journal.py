@@ -14,17 +14,21 @@ from typing import NamedTuple, Protocol
 from unionfs.journal import records
 from unionfs.journal.records import Kind
 from unionfs.journal.storage import (
+    ATIME,
     HEAD,
     INTENT,
     LAST_BACKING,
     LAST_NODE,
+    MTIME,
     NOT_RESENT,
     TAIL,
+    TIMES_OF,
     UNSETTLED,
     Answer,
     JournalFile,
 )
 
+_UNSIGNED = (1 << 64) - 1
 _SMALL = 1 << 20
 _FOR_EACH_NODE = 128
 _STEP = 1 << 15
@@ -132,6 +136,12 @@ class NoJournal:
 
     def note_backing(self, backing_id: int) -> None:
         """See `Journal.note_backing`."""
+
+    def keep_times(self, directory: int, st: os.stat_result) -> None:
+        """See `Journal.keep_times`."""
+
+    def times_are_kept(self) -> None:
+        """See `Journal.times_are_kept`."""
 
     def begin_change(self) -> None:
         """See `Journal.begin_change`."""
@@ -246,6 +256,16 @@ class Journal(NoJournal):
         """The request has failed, so what was intended was not done, or it shows in what was `touched`."""
         self._prepared = 0
         self._file.numbers[INTENT] = 0
+
+    def keep_times(self, directory: int, st: os.stat_result) -> None:
+        """The next system call moves the times of a directory (a node id), which shall be those of ``st`` nevertheless."""
+        numbers = self._file.numbers
+        numbers[ATIME], numbers[MTIME] = st.st_atime_ns & _UNSIGNED, st.st_mtime_ns & _UNSIGNED
+        numbers[TIMES_OF] = directory
+
+    def times_are_kept(self) -> None:
+        """They are."""
+        self._file.numbers[TIMES_OF] = 0
 
     def begin_change(self) -> None:
         """A change of layers begins: should it be the last that is heard of, nothing that the kernel remembers can be relied

@@ -10,7 +10,17 @@ from typing import NamedTuple
 from unionfs.journal import records
 from unionfs.journal.journal import CARRIED_OUT_AGAIN, Reply
 from unionfs.journal.records import Act, Kind
-from unionfs.journal.storage import LAST_BACKING, LAST_NODE, NOT_RESENT, UNSETTLED, Answer, JournalFile
+from unionfs.journal.storage import (
+    ATIME,
+    LAST_BACKING,
+    LAST_NODE,
+    MTIME,
+    NOT_RESENT,
+    TIMES_OF,
+    UNSETTLED,
+    Answer,
+    JournalFile,
+)
 
 
 @dataclass(slots=True)
@@ -74,6 +84,14 @@ class Intent(NamedTuple):
     moved: int = 0
 
 
+class Times(NamedTuple):
+    """What a directory (node id) shall have, whose times were about to move for nothing that anybody should see: nanoseconds."""
+
+    directory: int
+    atime_ns: int
+    mtime_ns: int
+
+
 @dataclass(slots=True)
 class Recovered:
     """All that a journal says.
@@ -89,6 +107,7 @@ class Recovered:
         replies: to requests that were carried out but perhaps not answered, by unique.
         intent: of the request after that, if it came so far.
         unsettled: whether a change of the layers was under way.
+        times: of the directory that something was just put into by a copy-up.
         moved: the real inode number of what was last renamed.
         changed: node ids; whoever finds that their names are others than it says puts them in.
         opened: the descriptors that are open.
@@ -105,6 +124,7 @@ class Recovered:
     replies: dict[int, Reply] = field(default_factory=dict)
     intent: Intent | None = None
     unsettled: bool = False
+    times: Times | None = None
     moved: int = 0
     changed: set[int] = field(default_factory=set)
     opened: Container[int] = range(1 << 31)
@@ -141,6 +161,8 @@ def read_journal(
             state.fd = -1
     found.last_backing = numbers[LAST_BACKING]
     found.unsettled = numbers[UNSETTLED] != 0
+    if numbers[TIMES_OF]:
+        found.times = Times(numbers[TIMES_OF], _signed(numbers[ATIME]), _signed(numbers[MTIME]))
     if last_unique:
         reply = _reply(file, last_unique, answer)
         if reply is not None:
@@ -152,6 +174,11 @@ def read_journal(
         _take(after, file.read_prepared(intent.unique))
         found.intent = intent._replace(states=after.nodes, moved=after.moved)
     return found
+
+
+def _signed(number: int) -> int:
+    """Times before 1970 are negative."""
+    return number - (1 << 64) if number >> 63 else number
 
 
 def _reply(file: JournalFile, unique: int, answer: int) -> Reply | None:

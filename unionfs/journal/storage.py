@@ -23,10 +23,10 @@ from enum import IntEnum
 from unionfs.linux.allocate import FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, fallocate
 from unionfs.linux.shared_memory import SharedMemory
 
-HEAD, TAIL, INTENT_HEAD, INTENT, LAST_BACKING, LAST_NODE, UNSETTLED, PROGRESS = range(8)
+HEAD, TAIL, INTENT_HEAD, INTENT, LAST_BACKING, LAST_NODE, UNSETTLED, PROGRESS, TIMES_OF, ATIME, MTIME = range(11)
 """The numbers: where the log ends, where it begins; where it ended when the last intent was written, and that (see
 `JournalFile.intend`); the highest backing id and node id so far; whether (not 0) a change of layers is under way; whether (not 0)
-the worker that took over last has come to serve new requests."""
+the worker that took over last has come to serve new requests; which directory is to get its times back (0: none), and these."""
 
 _NUMBERS = 4096
 MOST_REQUEST = 1 << 20 | 1 << 16

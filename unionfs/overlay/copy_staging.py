@@ -226,5 +226,10 @@ def copy_special(tree: Tree, inode: Inode, target: Target | None, st: os.stat_re
             return copied
         set_origin(tree, inode, target, path, st)
         copied = os.stat(staged, dir_fd=work.fd, follow_symlinks=False)
-        install(tree, target.place, lambda fd: os.rename(staged, target.name, src_dir_fd=work.fd, dst_dir_fd=fd))
+        install(
+            tree,
+            target.parent,
+            target.place,
+            lambda fd: os.rename(staged, target.name, src_dir_fd=work.fd, dst_dir_fd=fd),
+        )
         return copied

@@ -49,8 +49,9 @@ def origin_of(tree: Tree, inode: Inode, st: os.stat_result) -> bytes:
     return real.ask(tree.pool, tree.origins.of, name, st.st_dev)
 
 
-def install(tree: Tree, upper: RealDir, put: Callable[[int], None]) -> None:
-    """Run ``put`` on the descriptor of ``upper`` and give that its times back: for the user nothing has changed in it.
+def install(tree: Tree, directory: Directory | None, upper: RealDir, put: Callable[[int], None]) -> None:
+    """Run ``put`` on the descriptor of ``upper``, the upper part of ``directory`` (None: the index), and give it its times back:
+    for the user nothing has changed in it.
 
     Raises:
         OSError: that of ``put``.  Once that is done the object is in place, and whoever is told otherwise would put it there
@@ -58,7 +59,16 @@ def install(tree: Tree, upper: RealDir, put: Callable[[int], None]) -> None:
     """
     fd = tree.dir_fd(upper)
     before = os.fstat(fd)
-    put(fd)
+    if directory is not None:
+        tree.journal.keep_times(directory.node, before)
+    try:
+        put(fd)
+        _restore_times(upper, fd, before)
+    finally:
+        tree.journal.times_are_kept()
+
+
+def _restore_times(upper: RealDir, fd: int, before: os.stat_result) -> None:
     try:
         _give_times_back(fd, before)
         upper.layer.hide_change(before, fd)

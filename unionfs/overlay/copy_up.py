@@ -122,7 +122,7 @@ class CopyUp:
         staged = self._staging.directory(directory)
         try:
             tree.mark_impure(parent)
-            install(tree, parent.upper, lambda fd: staged.install(fd, name))
+            install(tree, parent, parent.upper, lambda fd: staged.install(fd, name))
         except OSError:
             staged.drop()
             raise
@@ -199,7 +199,7 @@ class CopyUp:
         try:
             if target is not None:
                 name = target.name
-                install(self._tree, target.place, lambda fd: staged.install(fd, name))
+                install(self._tree, target.parent, target.place, lambda fd: staged.install(fd, name))
             else:
                 staged.account()
             return staged.fd, staged.made, extent

@@ -60,6 +60,7 @@ def _link_names(tree: Tree, copy_up: CopyUp, directory: Directory, wanted: set[t
             continue
         inode = tree.must_find(directory, name)
         if inode.is_indexed:
+            tree.journal.flush()  # another worker must know the directory to give it its times back
             copy_up.copy_up_name(inode, directory, name)
         if inode.nlookup == 0:
             tree.nodes.release(inode)

@@ -39,7 +39,7 @@ def link_up(tree: Tree, inode: Inode, parent: Directory, name: bytes, upper: Rea
     """
     index, links = _parts(tree, inode)
     tree.mark_impure(parent)
-    install(tree, upper, lambda fd: index.link(links, fd, name))
+    install(tree, parent, upper, lambda fd: index.link(links, fd, name))
     if parent.upper_names is not None:
         parent.upper_names[name] = real_name(inode.kind, inode.hard_link_ino)
     index.settle(links)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from unionfs.filesystem import ROOT_ID, StaleAttributes, call_now
 from unionfs.journal.records import Act
 from unionfs.journal.recovered import Intent, NodeState, Recovered
+from unionfs.linux.links import fd_path
 from unionfs.overlay import kinds
 from unionfs.overlay.detached_layers import DetachedLayers
 from unionfs.overlay.former_layers import FormerLayers
@@ -51,6 +52,7 @@ def recover(tree: Tree, recovered: Recovered, detached: DetachedLayers) -> Found
         OSError: the root, or a directory that the intent is about, cannot be read.
     """
     recovery = _Recovery(tree, recovered, detached)
+    recovery.give_times_back()
     done = recovery.settle_intent()
     recovery.find_all()
     return Found(done, recovery.lost)
@@ -235,6 +237,13 @@ class _Recovery:
         if intent.act is Act.REMOVE:
             return self._removed(parent, intent)
         return self._moved(parent, intent)
+
+    def give_times_back(self) -> None:
+        """Let a directory have the times that it had before a copy-up put something into it."""
+        times = self._recovered.times
+        directory = None if times is None else self._directory(times.directory)
+        if times is not None and directory is not None and directory.upper is not None:
+            os.utime(fd_path(self._tree.dir_fd(directory.upper)), ns=(times.atime_ns, times.mtime_ns))
 
     def _directory(self, node: int) -> Directory | None:
         if node != ROOT_ID and node in self._states:
