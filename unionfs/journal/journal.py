@@ -93,6 +93,7 @@ class NoJournal:
     def __init__(self) -> None:
         self.touched: dict[Recorded, None] = _Ignored()
         self.request: memoryview | None = None
+        """Where requests are to be read to; None: anywhere."""
         self.sources: list[Current] = []
         """Who knows the present states; whoever keeps some enters itself."""
         self.replies: dict[int, Reply] = {}
@@ -114,11 +115,6 @@ class NoJournal:
 
     def flush(self) -> None:
         """See `Journal.flush`."""
-
-    @property
-    def is_late(self) -> bool:
-        """See `Journal.is_late`."""
-        return False
 
     def note_gone(self, node: int) -> None:
         """See `Journal.note_gone`."""
