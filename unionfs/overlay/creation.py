@@ -27,6 +27,7 @@ Make = Callable[[int, bytes], os.stat_result | None]
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE_UNNAMED = os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC
+_NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
 
 
 class Creation:
@@ -34,7 +35,8 @@ class Creation:
 
     Where nothing is in the way an object is made in its place, so that the filesystem itself applies umask, default ACL and
     S_ISGID of the parent.  Over a whiteout it is made in the work directory and renamed over it, so that what the whiteout hides
-    never comes into view; and so is what must first be given to somebody else, so that it never shows as ours.
+    never comes into view; and so is what must first be given to somebody else, so that it never shows as ours, but for regular
+    files: those have no name until they are given, where the filesystem can (O_TMPFILE).
     """
 
     def __init__(self, tree: Tree, copy_up: CopyUp) -> None:
@@ -43,9 +45,45 @@ class Creation:
         self._umask = os.umask(0)
         os.umask(self._umask)
         self._ids = os.geteuid(), os.getegid()
+        self._has_tmpfile = True
 
     def create(self, parent: Directory, name: bytes, mode: int, caller: Caller) -> tuple[Inode, os.stat_result]:
         """Make a regular file; its descriptor is kept for the writes that follow."""
+        given = self._create_given(parent, name, mode, caller)
+        return self._create_here(parent, name, mode, caller) if given is None else given
+
+    def _create_given(self, parent: Directory, name: bytes, mode: int, caller: Caller) -> tuple[Inode, os.stat_result] | None:
+        """One that must be given to somebody else has no name before it is; None where another way must be gone."""
+        tree = self._tree
+        if not self._has_tmpfile or not self._must_be_given(caller):
+            return None
+        self._check_free(parent, name)
+        if tree.has_whiteout(parent, name):
+            return None
+        upper = self._copy_up.upper_of(parent)
+        self._take_umask(caller)
+        upper_fd = tree.dir_fd(upper)
+        try:
+            fd = os.open(b".", _CREATE_UNNAMED, stat.S_IMODE(mode), dir_fd=upper_fd)
+        except OSError as error:
+            if error.errno not in _NO_TMPFILE:
+                raise
+            self._has_tmpfile = False
+            return None
+        try:
+            st = own_new(tree, parent, upper_fd, fd_path(fd), caller, upper_fd, os.fstat(fd), follow=True, looks=False)
+            tree.journal.intend(WHOLE)
+            link_fd(fd, upper_fd, name)
+        except OSError:
+            os.close(fd)
+            raise
+        inode, _ = self._enter_new(parent, upper, name, st)
+        inode.fd, inode.fd_writable = fd, True
+        tree.pool.add(inode)
+        # Last: it is there, whether its attributes can be had or not.
+        return inode, tree.stat(inode)
+
+    def _create_here(self, parent: Directory, name: bytes, mode: int, caller: Caller) -> tuple[Inode, os.stat_result]:
         tree = self._tree
         made = -1
 
@@ -189,16 +227,23 @@ class Creation:
     def _make_aside(
         self, parent: Directory, upper: RealDir, name: bytes, make: Make, caller: Caller, mode: int
     ) -> os.stat_result:
+        """The attributes are those of before the rename."""
         work, whiteouts, upper_fd = self._tree.work, self._tree.whiteouts, self._tree.dir_fd(upper)
-        with work.staged(work.new_name()) as staged, work.cradle(upper_fd) as cradle_fd:
-            st = own_new(self._tree, parent, cradle_fd, staged, caller, upper_fd, make(cradle_fd, staged))
-            if self._tree.has_whiteout(parent, name):
-                is_directory = stat.S_ISDIR(mode)
-                if is_directory:
-                    whiteouts.make_opaque(b"/proc/self/fd/%d/%s" % (cradle_fd, staged))
-                whiteouts.replace(cradle_fd, staged, upper, name, is_directory)
-            else:
-                os.rename(staged, name, src_dir_fd=cradle_fd, dst_dir_fd=upper_fd)
+        staged, is_left = work.new_name(), True
+        try:
+            with work.cradle(upper_fd) as cradle_fd:
+                st = own_new(self._tree, parent, cradle_fd, staged, caller, upper_fd, make(cradle_fd, staged), looks=False)
+                if self._tree.has_whiteout(parent, name):
+                    is_directory = stat.S_ISDIR(mode)
+                    if is_directory:
+                        whiteouts.make_opaque(b"/proc/self/fd/%d/%s" % (cradle_fd, staged))
+                    whiteouts.replace(cradle_fd, staged, upper, name, is_directory)
+                else:
+                    os.rename(staged, name, src_dir_fd=cradle_fd, dst_dir_fd=upper_fd)
+                    is_left = False
+        finally:
+            if is_left:
+                work.remove(staged)
         return st
 
     def _check_free(self, parent: Directory, name: bytes) -> None:

@@ -126,11 +126,12 @@ def own_new(
     parent_fd: int,
     st: os.stat_result | None = None,
     follow: bool = False,
+    looks: bool = True,
 ) -> os.stat_result:
     """Give what was just made for ``parent`` to the caller; its real attributes after that.
 
     ``parent_fd``: the real ``parent``; ``dir_fd``: where it is for now; ``st``: its attributes, if the caller has them;
-    ``follow``: ``name`` is the path of an open file in /proc.
+    ``follow``: ``name`` is the path of an open file in /proc; ``looks``: false: those of before will do.
     """
     if st is None:
         st = os.stat(name, dir_fd=dir_fd, follow_symlinks=follow)
@@ -149,7 +150,7 @@ def own_new(
     _chown(tree, name, uid, gid, follow, dir_fd)
     if st.st_mode & (stat.S_ISUID | stat.S_ISGID) and not stat.S_ISDIR(st.st_mode):
         _chmod(name, stat.S_IMODE(st.st_mode), follow, dir_fd)
-    return os.stat(name, dir_fd=dir_fd, follow_symlinks=follow)
+    return os.stat(name, dir_fd=dir_fd, follow_symlinks=follow) if looks else st
 
 
 def _override_new(override: StatOverride, path: bytes, follow: bool, new: Stored, parent: Stored) -> None:
