@@ -39,7 +39,7 @@ _log = logging.getLogger("unionfs.fuse")
 _SHORT = 8192
 """Bytes of a reply that are copied behind its header in less time than writev(2) takes for two pieces."""
 
-_COUNTED = frozenset((Opcode.LOOKUP, Opcode.READDIRPLUS, Opcode.OPEN, *MAKING))
+_COUNTED = frozenset(map(int, (Opcode.LOOKUP, Opcode.READDIRPLUS, Opcode.OPEN, *MAKING)))
 """Requests whose reply can be had once more, but for what they count."""
 
 _DONE, _AGAIN, _KEPT = map(int, (Answer.DONE, Answer.AGAIN, Answer.KEPT))
@@ -218,12 +218,16 @@ class DirectConnection:
             return blocking
         except Exception as error:
             self._journal.retract()
-            if result is _NONE_YET and lacks_descriptors(error) and self._filesystem.give_way():
+            if result is _NONE_YET and lacks_descriptors(error) and self._give_way():
                 return self._answer(operation, header, body)
             self._reply_error(header, error)
         else:
             self._send(header, payload)
         return None
+
+    def _give_way(self) -> bool:
+        self.settle()  # which closes what only waits for that
+        return self._filesystem.give_way()
 
     def _reply_error(self, header: RequestHeader, error: Exception) -> None:
         number = error.errno if isinstance(error, OSError) else None
