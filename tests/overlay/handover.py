@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,7 +11,7 @@ from typing import Any, cast
 from tests.overlay.client import ROOT
 from tests.overlay.test_live_snapshot import Live, Memory
 from unionfs.journal.journal import Journal
-from unionfs.journal.recovered import read_journal
+from unionfs.journal.recovered import Backing, read_journal
 from unionfs.journal.storage import JournalFile, new_journal
 from unionfs.mounter.held import open_descriptors
 from unionfs.mounter.registry import Record
@@ -25,6 +27,40 @@ class HandedOver(Live):
         super().__init__(top, lowers, options)
         self.journal = Journal(JournalFile(new_journal()))
         self.union.use_journal(self.journal)
+        self.opens: dict[int, tuple[int, tuple[int, int]]] = {}
+        """By node: how many passthrough opens the kernel has, of which real file."""
+
+    def open_passthrough(self, node: int, flags: int) -> None:
+        """The kernel opens a file; not where it must look the name up again."""
+        try:
+            self.client.call(self.union.open, node, flags, ROOT)
+            real = self._real_file(node)
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            return
+        count, known = self.opens.get(node, (0, real))
+        assert known == real, "all opens of a node are of one file"
+        self.union.pin(node)
+        self.opens[node] = count + 1, real
+
+    def release(self, node: int) -> None:
+        """It closes all of them."""
+        count, _ = self.opens.pop(node)
+        for _ in range(count):
+            self.union.unpin(node)
+
+    def _real_file(self, node: int) -> tuple[int, int]:
+        st = os.fstat(self.client.call(self.union.backing_fd, node))
+        return st.st_dev, st.st_ino
+
+    def _recover_opens(self) -> None:
+        """As `unionfs.fuse.backing.BackingFiles.recover`."""
+        for node, (count, real) in self.opens.items():
+            for _ in range(count):
+                self.union.pin(node)
+            if self._real_file(node) != real:
+                self.union.leave_behind(node)
 
     @property
     def record(self) -> Record:
@@ -72,10 +108,12 @@ class HandedOver(Live):
         assert set(chain) <= set(lowers)
         stack = Stack(lowers, self.upper, self.work, former_uppers=frozenset(chain), goes_on=True)
         self.client.union = Union(stack, self.options)
+        recovered.backings.update((node, Backing(1, count, *real)) for node, (count, real) in self.opens.items())
         found = self.union.recover(recovered)
         self.journal = Journal(file)
         self.union.use_journal(self.journal)
         self.union.note_recovered(recovered)
+        self._recover_opens()
         self.kernel.tell(notice for notice in self.union.notices if not hasattr(notice, "nodes"))
         self.union.notices.clear()
         self.journal.flush()

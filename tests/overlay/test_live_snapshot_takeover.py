@@ -16,7 +16,7 @@ from tests.overlay.test_crash import CrashError
 from tests.overlay.test_live_snapshot import Memory, random_lowers, step
 from tests.overlay.test_live_snapshot_crash import _guarded as guarded
 from unionfs.filesystem import ROOT_ID
-from unionfs.overlay import Options, open_lower
+from unionfs.overlay import Options, kinds, open_lower
 from unionfs.overlay.inode import Inode
 
 
@@ -266,20 +266,34 @@ def _change(live: HandedOver, choose: random.Random, number: int) -> None:
             _added(live, f"added-{number}")
 
 
+def _open_some(live: HandedOver, choose: random.Random) -> None:
+    """The kernel closes files, and opens others."""
+    for node in list(live.opens):
+        if choose.random() < 0.3:
+            live.release(node)
+    files = [inode.node for inode in live.union._nodes if inode.kind == kinds.REG and inode.nlookup > 0]
+    for node in choose.sample(files, min(len(files), 3)):
+        live.open_passthrough(node, choose.choice((os.O_RDONLY, os.O_RDWR)))
+
+
+@pytest.mark.parametrize("passthrough", [False, True], ids=["cached", "passthrough"])
 @pytest.mark.parametrize("seed", range(12))
-def test_random_changes_with_changes_of_layers_and_takeovers_between(tmp_path: Path, seed: int) -> None:
+def test_random_changes_with_changes_of_layers_and_takeovers_between(tmp_path: Path, seed: int, passthrough: bool) -> None:
     choose = random.Random(seed)  # noqa: S311  no secret
     live = HandedOver(tmp_path, random_lowers(tmp_path), Options(index="on", fsync="volatile"))
     for number in range(16):
         for _ in range(choose.randint(1, 12)):
             step(live.client, choose)
             live.union.notices.clear()
+        if passthrough:
+            _open_some(live, choose)
         _change(live, choose, number)
         live.kernel = Memory(live.client)
         shown, known = (live.seen(), live.inos()), live.known()
-        assert len({inode.ino for inode in live.union._nodes}) == len(live.union._nodes)
+        standing = [inode for inode in live.union._nodes if inode.successor is None]
+        assert len({inode.ino for inode in standing}) == len(standing)
         if choose.random() < 0.3:
-            live.kernel.let_go()
+            live.kernel.let_go(*live.opens)
         elif choose.random() < 0.6:
             assert live.take_over().lost == 0
             assert live.known() == known

@@ -170,6 +170,7 @@ class _Change(LayersChange):
         Raises:
             OSError: what link(2) gives.
         """
+        # What was left behind by a copy-up is read by way of what stands for it.
         nameless = [
             inode
             for inode in self._tree.nodes
@@ -214,6 +215,11 @@ class _Change(LayersChange):
                 # The kernel has the file open, by whatever name it has in the layers.
                 known.carried = _generation(known)
         notices = self.apply()
+        nodes = self._tree.nodes
+        for inode in nodes:
+            if inode.rare is not None and inode.successor is not None:
+                successor = nodes.get(inode.node)
+                inode.place, inode.place_name = successor.place, successor.place_name
         if self._kept_layer is not None:
             self._move_nameless(self._kept_layer)
             detached.add(self._kept_layer, self._kept_directory)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -143,7 +143,7 @@ class LiveSnapshot:
             upper.make_index([frozen, *tree.lowers])
             carried.copy()
             switch = _Switch(tree, upper.layer, carried)
-            self._keep_numbers(carried)
+            self._keep_numbers(carried, switch)
             self.staged.look_like(self._old.path, tree.xattrs)
             self.staged.exchange(carried.is_consistent, self._sync)
         except BaseException:
@@ -158,13 +158,14 @@ class LiveSnapshot:
         # Not read from the disk: what fails from here on must not keep the notices from the kernel.
         return Taken(Snapshot(self.staged.number, self._old.path, self._below, self.staged.about), notices)
 
-    def _keep_numbers(self, carried: Carried) -> None:
-        """A file of the index that goes on in the new upper is in none there, by which its number could be told.  Written down at
-        once, for another worker."""
-        indexed = [file.inode for file in carried.files if file.inode.is_indexed]
-        for inode in indexed:
-            self._tree.nodes.numbers.keep(inode)
-        if indexed:
+    def _keep_numbers(self, carried: Carried, switch: _Switch) -> None:
+        """What would show another number when it is looked up: a file of the index that goes on in the new upper is in none
+        there, by which its number could be told; and one that went on before shows its own.  Written down at once, for another
+        worker."""
+        numbers = self._tree.nodes.numbers
+        for inode in (*(file.inode for file in carried.files if file.inode.is_indexed), *switch.with_own_numbers()):
+            numbers.keep(inode)
+        if numbers:
             self._tree.journal.flush()
 
     def _change(self, switch: _Switch, frozen: Layer, upper: NewUpper, carried: Carried) -> list[Notice]:
@@ -204,6 +205,11 @@ class _Switch:
         self._directories = [
             self._frozen_directory(inode) for inode in tree.nodes if isinstance(inode, Directory) and self._is_there(inode)
         ]
+
+    def with_own_numbers(self) -> Iterator[Inode]:
+        """The files that show their own numbers though they have an origin, which gives it in a frozen layer."""
+        shown = self._tree.inos.shown
+        return (inode for inode, _, _, st in self._moved if inode.has_origin and inode.ino == shown(st.st_dev, st.st_ino))
 
     def _is_there(self, directory: Directory) -> bool:
         """Whether a directory has a place in the upper; not if it was removed."""

@@ -335,7 +335,7 @@ class Tree(OpenStack):
         if directory.impure:
             value = self.xattrs.origin(b"/proc/self/fd/%d/%s" % (self.dir_fd(directory.upper), name))
             origin = self.origins.find(value)
-        first = None if origin is None else first_ino(self, directory.upper, name)
+        first = first_ino(self, directory.upper, name) if value else None
         inode = self.new_upper_inode(directory.upper, name, kind, st)
         if directory.impure:
             inode.has_origin = bool(value)
@@ -343,6 +343,9 @@ class Tree(OpenStack):
             # keeps them together.
             if origin is not None and (origin.nlink == 1 or join_links(self, inode, origin, value.hex().encode(), st)):
                 inode.ino = first or self.inos.shown(origin.device, origin.ino)
+            elif origin is None and first:
+                # It went on over a snapshot; what it had been copied up from was hidden by that, and went with a merge.
+                inode.ino = first
         if kind == kinds.REG and (directory.impure or not self.upper_was_empty):
             # See `Metacopies.may_be`.
             self.find_data(inode, directory, name, -1)
