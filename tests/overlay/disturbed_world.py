@@ -358,7 +358,7 @@ class World:
     def _take_over(self) -> None:
         """Let the worker be gone, and another one go on."""
         lowers = [layer.path for layer in self.union.lowers]
-        recovered = read_journal(self._file, _no_intent)
+        recovered = read_journal(self._file, no_intent)
         self._die()
         self._snapshots.recover(self._work, goes_on=True)
         chain = self._snapshots.chain()
@@ -396,7 +396,8 @@ def _opened_again(fd: int) -> int:
     return os.open(path, os.O_RDONLY)
 
 
-def _no_intent(_form: int, _request: memoryview) -> Intent:
+def no_intent(_form: int, _request: memoryview) -> Intent:
+    """For reading a journal that has none, since no request was read."""
     raise AssertionError("a worker that died between two requests intended something")
 
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from tests.overlay.client import ROOT
+from tests.overlay.disturbed_world import no_intent
 from tests.overlay.test_live_snapshot import Live, Memory
 from unionfs.journal.journal import Journal
 from unionfs.journal.recovered import Backing, read_journal
@@ -99,16 +100,19 @@ class HandedOver(Live):
 
     def go_on(self, record: Record | None = None) -> Found:
         """The next worker takes over where this one is; ``record``: what the registry has, if that is of before a change."""
+        written = self.union._tree.nodes.written
         self.kill()
         file = JournalFile(self.journal._file._fd)
-        recovered = read_journal(file, open_descriptors())
+        recovered = read_journal(file, no_intent, open_descriptors())
         self.snapshots.recover(self.work, goes_on=True)
         chain = self.snapshots.chain()
         lowers = lowers_of(record or self.record, chain)
         assert set(chain) <= set(lowers)
         stack = Stack(lowers, self.upper, self.work, former_uppers=frozenset(chain), goes_on=True)
         self.client.union = Union(stack, self.options)
-        recovered.backings.update((node, Backing(1, count, *real)) for node, (count, real) in self.opens.items())
+        recovered.backings.update(
+            (node, Backing(1, count, *real, is_written=node in written)) for node, (count, real) in self.opens.items()
+        )
         found = self.union.recover(recovered)
         self.journal = Journal(file)
         self.union.use_journal(self.journal)
