@@ -133,3 +133,18 @@ def test_a_socket_without_server_is_an_error_with_a_remedy(tmp_path: Path) -> No
 def test_a_daemon_that_does_not_answer_is_not_waited_for_without_end(tmp_path: Path) -> None:
     with listen(tmp_path), pytest.raises(DaemonError, match=r"did not answer within 0\.01 s"):
         ask(tmp_path, "echo", timeout=0.01)
+
+
+def test_a_process_that_ends_before_it_has_answered_is_not_one_of_another_version(tmp_path: Path) -> None:
+    with listen(tmp_path) as listener:
+
+        def die() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(MAX_LINE)
+
+        dying = threading.Thread(target=die)
+        dying.start()
+        with pytest.raises(DaemonError, match="the process that was to answer has ended; what it was asked may be done or not"):
+            ask(tmp_path, "echo")
+        dying.join()

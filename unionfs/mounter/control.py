@@ -79,6 +79,12 @@ def ask(directory: Path, operation: str, timeout: float = TIMEOUT, **arguments: 
         raise DaemonError(
             str(directory), f"the daemon cannot be asked: {error.strerror}", "unionfs ls shows whether it is alive"
         ) from None
+    if not answer.endswith(b"\n"):
+        raise DaemonError(
+            str(directory),
+            "the process that was to answer has ended",
+            "what it was asked may be done or not; look, and ask again",
+        )
     return _result(directory, answer)
 
 
