@@ -285,6 +285,7 @@ def test_random_changes_with_changes_of_layers_and_takeovers_between(tmp_path: P
         for _ in range(choose.randint(1, 12)):
             step(live.client, choose)
             live.union.notices.clear()
+            live.journal.flush()
         if passthrough:
             _open_some(live, choose)
         _change(live, choose, number)
