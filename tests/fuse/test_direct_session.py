@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import trio
 
 from tests.fake_filesystem import FakeFilesystem
 from tests.fuse.serving import DEADLINE, Served, served, wait_until
@@ -465,3 +466,16 @@ def _leaves(error: BaseException | None) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
         return [leaf for nested in error.exceptions for leaf in _leaves(nested)]
     return [] if error is None else [error]
+
+
+def test_what_the_kernel_forgot_and_nobody_heard_of_is_forgotten(running: Served, filesystem: FakeFilesystem) -> None:
+    unknown = 10**9
+    filesystem.nlookup.update({ROOT_ID: 5, unknown: 3})
+    trio.run(running.session.forget_unknown, [ROOT_ID, unknown], filesystem.nlookup.__getitem__)
+    assert (filesystem.nlookup[ROOT_ID], filesystem.nlookup[unknown]) == (5, 0)
+
+
+def test_node_that_somebody_was_told_of_meanwhile_is_not_forgotten(running: Served, filesystem: FakeFilesystem) -> None:
+    counts = iter((3, 4))
+    trio.run(running.session.forget_unknown, [10**9], lambda _node: next(counts))
+    assert filesystem.calls["forget"] == 0

@@ -50,7 +50,7 @@ class _Told:
 
 
 def _layers(told: _Told) -> LiveLayers:
-    record = cast(Record, SimpleNamespace(lowers=[], mountpoint="/merged"))
+    record = cast(Record, SimpleNamespace(lowers=[], mountpoint="/merged", restarts=0))
     return LiveLayers(cast(Union, told), cast(Session, told), cast(Registration, None), record)
 
 

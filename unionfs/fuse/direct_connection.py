@@ -385,6 +385,18 @@ class DirectConnection:
         for notices about more than attributes: the kernel then waits for locks that are held by requests."""
         self._write_message(wire.encode_notice(notice))
 
+    def is_known(self, node: int) -> bool:
+        """Whether the kernel knows a node.  It looks for its attributes anew if so.  To be called as `notify`."""
+        try:
+            os.write(self.fd, wire.encode_notice(StaleAttributes(node)))
+        except OSError as error:
+            return error.errno != errno.ENOENT  # fs/fuse/inode.c, fuse_reverse_inval_inode
+        return True
+
+    def forget(self, node: int, nlookup: int) -> None:
+        """As if the kernel had told that it forgets so many lookups of ``node``."""
+        self._handlers.forget(node, nlookup)
+
     def expire_names(self) -> None:
         """Have every name looked up again before it is used.  To be called as `notify`."""
         if self.negotiated.minor >= EPOCH_MINOR_VERSION:

@@ -223,13 +223,14 @@ class DirectHandlers:
         return wire.encode_statfs(figures)
 
     def _forget(self, body: memoryview, header: RequestHeader) -> None:
-        self._forget_node(header[_NODE], wire.FORGET_IN.decode(body)[0])
+        self.forget(header[_NODE], wire.FORGET_IN.decode(body)[0])
 
     def _batch_forget(self, body: memoryview, _header: RequestHeader) -> None:
         for node, nlookup in wire.decode_batch_forget(body):
-            self._forget_node(node, nlookup)
+            self.forget(node, nlookup)
 
-    def _forget_node(self, node: int, nlookup: int) -> None:
+    def forget(self, node: int, nlookup: int) -> None:
+        """The kernel forgets so many lookups of ``node``."""
         is_known = self._filesystem.forget(node, nlookup)
         if self._backing_files is not None:
             self._backing_files.forget(node, is_known)

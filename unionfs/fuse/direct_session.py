@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import trio
 
@@ -38,6 +38,9 @@ _MOMENT_NS = 30_000
 
 _CONTENDED_NS = 30_000
 """A sched_yield(2) takes a microsecond.  After one that took longer than this, somebody else ran on our processor."""
+
+_ON_ITS_WAY = 0.05
+"""Seconds; a reply takes much less from us to where the kernel knows of the node that it tells of."""
 
 _LINGER = 0.002
 """Seconds without a request after which idle processors may sleep again: the end of a burst, not a moment in it."""
@@ -221,6 +224,21 @@ class DirectSession:
 
         # In a thread: the kernel waits for locks of directories and pages, held by requests that are ours to answer.
         await trio.to_thread.run_sync(notify_all)
+
+    async def forget_unknown(self, nodes: Collection[int], nlookup: Callable[[int], int]) -> None:
+        """See `unionfs.fuse.session.Session.forget_unknown`."""
+        connection = self._connection
+        before = {node: nlookup(node) for node in nodes}
+
+        def unknown(asked: Collection[int]) -> list[int]:
+            return [node for node in asked if not connection.is_known(node)]
+
+        candidates = await trio.to_thread.run_sync(unknown, before)
+        # Who was just told of a node may be about to make it known to the kernel.
+        await trio.sleep(_ON_ITS_WAY)
+        for node in await trio.to_thread.run_sync(unknown, candidates):
+            if nlookup(node) == before[node]:
+                connection.forget(node, before[node])
 
 
 def _cpu_latency() -> CpuLatency | None:

@@ -6,7 +6,7 @@ import ctypes
 import errno
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import pyfuse3
 import trio
@@ -144,6 +144,9 @@ class Pyfuse3Session:
 
         # In a thread: the kernel waits for locks of directories and pages, held by requests that are ours to answer.
         await trio.to_thread.run_sync(notify_all)
+
+    async def forget_unknown(self, nodes: Collection[int], nlookup: Callable[[int], int]) -> None:
+        """See `unionfs.fuse.session.Session.forget_unknown`: nothing, for nobody takes over here."""
 
 
 def _libfuse_version() -> str:

@@ -7,7 +7,7 @@ trio, which the direct transport loads when the mount is there already.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -96,4 +96,9 @@ class Session(Protocol):
 
         Real files that the kernel holds though nobody has them open are let go of as well.  Errors are logged; a node that
         the kernel does not know, or a connection that has ended, is none.
+        """
+
+    async def forget_unknown(self, nodes: Collection[int], nlookup: Callable[[int], int]) -> None:
+        """Take those of ``nodes`` for forgotten that the kernel does not know any more, though nothing was heard of that: a
+        worker that was killed may have read it.  ``nlookup``: how often one was looked up, now.
         """

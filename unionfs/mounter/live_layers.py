@@ -167,6 +167,9 @@ class LiveLayers:
         with trio.move_on_after(_PATIENCE):
             while change.is_held:
                 await trio.sleep(_LOOK_AGAIN)
+        if self.record.restarts and change.is_held:
+            held = {entry.inode.node: entry.inode for entry in change.in_the_way if entry.inode.nlookup > 0}
+            await self._session.forget_unknown(held, lambda node: held[node].nlookup)
 
     async def tell(self, notices: list[Notice]) -> None:
         """Tell the kernel what is no longer so."""
