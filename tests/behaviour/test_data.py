@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .layers import Dir, File
+from .layers import OLD_NS, Dir, File
 from .process import in_child
 from .syscalls import (
     FALLOC_FL_COLLAPSE_RANGE,
@@ -83,6 +83,15 @@ def test_write_of_one_descriptor_is_read_by_another(union: Union, where: str) ->
         os.ftruncate(writer, 12)
         assert os.pread(reader, 100, 10) == b"sh"
         assert os.fstat(reader).st_size == 12
+
+
+@layers({"f": File(b"data")})
+def test_truncate_to_the_size_that_a_file_has_moves_its_mtime(union: Union) -> None:
+    path = union.merged / "f"
+    os.utime(path, ns=(OLD_NS, OLD_NS))
+    os.truncate(path, 4)
+    moved = path.stat().st_mtime_ns > OLD_NS
+    assert moved == union.deviates("same-size-mtime", kernel=True, ours=False)
 
 
 @where
