@@ -270,6 +270,13 @@ def test_restart_runs_the_code_that_is_installed_now(programs: Programs, layers:
     assert "the code that is installed now cannot go on with the mount: SyntaxError" in refusal
     assert refusal.endswith("; mend the installation; the mount goes on as it is\n")
     assert (layers.merged / "both").read_text() == "top\n"
+    figures.write_text(sound)
+    storage = package / "journal/storage.py"
+    understood = storage.read_text()
+    storage.write_text(understood + "\nFORMAT += 1\n")
+    refusal = installed("restart", layers.merged, expected=1)
+    assert "it keeps its journal in another form" in refusal
+    storage.write_text(understood)
     figures.write_text(f"{sound}\n\ndef process_figures():\n    return {{'version': 'new'}}\n")
     installed("restart", layers.merged)
     assert json.loads(installed("status", "--json", layers.merged))["process"] == {"version": "new"}

@@ -35,6 +35,7 @@ class Held:
         settings, negotiated: of the session.
         fd, listener_fd, journal_fd: of the connection, the control socket, and the journal.
         kept: all descriptors that outlive a worker.
+        journal_format: `unionfs.journal.storage.FORMAT` of who made the mount.
         log, level: where the log is (None: standard error), and of which messages.
     """
 
@@ -49,6 +50,7 @@ class Held:
     listener_fd: int
     journal_fd: int
     kept: frozenset[int]
+    journal_format: int
     log: Path | None
     level: int
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from unionfs.journal.storage import FORMAT
 from unionfs.mounter.daemon import go_on
 from unionfs.mounter.held import Handover
 
@@ -13,6 +14,9 @@ def main(arguments: list[str]) -> int:
     *options, descriptor = arguments
     handover = Handover.read(int(descriptor))
     if options == ["--check"]:
+        if handover.held.journal_format != FORMAT:
+            print("it keeps its journal in another form; unmount, and mount anew", file=sys.stderr)
+            return 1
         import unionfs.mounter.serving  # noqa: F401
 
         return 0

@@ -24,7 +24,7 @@ from unionfs.fuse.handshake import agree
 from unionfs.fuse.negotiation import Negotiated
 from unionfs.fuse.request_times import RequestTimes
 from unionfs.fuse.session import SessionError, SessionSettings
-from unionfs.journal.storage import JournalFile, new_journal
+from unionfs.journal.storage import FORMAT, JournalFile, new_journal
 from unionfs.linux import mount as linux_mount
 from unionfs.mounter.checks import check
 from unionfs.mounter.control import listen
@@ -126,6 +126,7 @@ def serve(request: MountRequest, log: Path | None, ready: Callable[[], None]) ->
                 listener_fd=listener.fileno(),
                 journal_fd=journal_fd,
                 kept=kept | {fd, journal_fd},
+                journal_format=FORMAT,
                 log=log,
                 level=logging.getLogger().level,
             )
