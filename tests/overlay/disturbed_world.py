@@ -158,9 +158,18 @@ class World:
                     found[below] = attr.mode
                     waiting.append((below, child))
                     continue
-                found[below] = attr.mode, attr.nlink, attr.size, bytes(self.client.call(self.union.read, child, 0, 1000))
+                found[below] = attr.mode, attr.nlink, attr.size, self._contents(child, attr.mode), self._xattrs(child)
                 numbers[below] = attr.ino
         return found | _groups(numbers)
+
+    def _contents(self, node: int, mode: int) -> bytes:
+        if stat.S_ISLNK(mode):
+            return self.client.call(self.union.readlink, node)
+        return bytes(self.client.call(self.union.read, node, 0, 1000)) if stat.S_ISREG(mode) else b""
+
+    def _xattrs(self, node: int) -> dict[bytes, bytes]:
+        names = self.client.call(self.union.listxattr, node, ROOT)
+        return {name: self.client.call(self.union.getxattr, node, name) for name in names}
 
     def expected(self) -> dict[str, Any]:
         """The same of the plain directory."""
@@ -171,7 +180,7 @@ class World:
             if stat.S_ISDIR(st.st_mode):
                 found[below] = st.st_mode
                 continue
-            found[below] = st.st_mode, st.st_nlink, st.st_size, path.read_bytes()
+            found[below] = st.st_mode, st.st_nlink, st.st_size, _contents(path, st.st_mode), _xattrs(path)
             numbers[below] = st.st_ino
         return found | _groups(numbers)
 
@@ -203,6 +212,11 @@ class World:
         data = b"%d" % dice.randrange(1000)
         changes: tuple[Callable[[], object], ...] = (
             lambda: _both(lambda: self._create(one, data), lambda: _create(plain / one, data)),
+            lambda: _both(
+                lambda: call(union.symlink, *self.place(one), data, ROOT), lambda: (plain / one).symlink_to(data.decode())
+            ),
+            lambda: _both(lambda: self._make_fifo(one), lambda: os.mkfifo(plain / one, 0o644)),
+            lambda: self._set_xattr(one, data),
             lambda: _both(lambda: call(union.mkdir, *self.place(one), 0o755, ROOT), lambda: (plain / one).mkdir()),
             lambda: _both(lambda: call(union.unlink, *self.place(one)), lambda: os.unlink(plain / one)),
             lambda: _both(lambda: call(union.rmdir, *self.place(one)), lambda: (plain / one).rmdir()),
@@ -215,7 +229,7 @@ class World:
             lambda: _both(
                 lambda: call(union.link, self.node(one), *self.place(other)), lambda: os.link(plain / one, plain / other)
             ),
-            lambda: _both(lambda: self._chmod(one, 0o700), lambda: os.chmod(plain / one, 0o700)),
+            lambda: self._chmod(one, 0o700),
             lambda: self._hold(one, is_writable=True),
             lambda: self._hold(one, is_writable=True),
             lambda: self._hold(one, is_writable=False),
@@ -251,13 +265,26 @@ class World:
         )
 
     def _chmod(self, path: str, mode: int) -> None:
-        self.client.call(self.union.setattr, self.node(path), Changes(SET_MODE, mode=mode), ROOT)
+        if not (self.plain / path).is_symlink():
+            change = Changes(SET_MODE, mode=mode)
+            _both(
+                lambda: self.client.call(self.union.setattr, self.node(path), change, ROOT),
+                lambda: os.chmod(self.plain / path, mode),
+            )
+
+    def _make_fifo(self, path: str) -> None:
+        self.client.call(self.union.mknod, *self.place(path), stat.S_IFIFO | 0o644, 0, ROOT)
+
+    def _set_xattr(self, path: str, value: bytes) -> None:
+        if (self.plain / path).is_file() and not (self.plain / path).is_symlink():
+            self.client.call(self.union.setxattr, self.node(path), b"user.one", value, 0)
+            os.setxattr(self.plain / path, "user.one", value)
 
     # -- what is open -----------------------------------------------------------------------------------------------------
 
     def _hold(self, path: str, *, is_writable: bool) -> None:
         flags = os.O_RDWR if is_writable else os.O_RDONLY
-        if (self.plain / path).is_dir() or not _both(lambda: self.node(path), lambda: (self.plain / path).lstat()):
+        if not (self.plain / path).is_file() or not _both(lambda: self.node(path), lambda: (self.plain / path).lstat()):
             return
         try:
             node, backing = self._open(path, flags)
@@ -409,6 +436,17 @@ def _lowers(top: Path) -> list[Path]:
     for layer, old, new in ((0, "a/b", "b/d"), (1, "d/d", "d/c")):
         os.link(lowers[layer] / old, lowers[layer] / new)
     return lowers
+
+
+def _contents(path: Path, mode: int) -> bytes:
+    if stat.S_ISLNK(mode):
+        return os.readlink(os.fsencode(path))
+    return path.read_bytes() if stat.S_ISREG(mode) else b""
+
+
+def _xattrs(path: Path) -> dict[bytes, bytes]:
+    names = os.listxattr(path, follow_symlinks=False)
+    return {os.fsencode(name): os.getxattr(path, name, follow_symlinks=False) for name in names}
 
 
 def _groups(numbers: dict[str, int]) -> dict[str, Any]:
