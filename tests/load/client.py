@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from tests.differential.player import Operation
 from tests.load.files_work import FilesWork
 from tests.load.listings_work import ListingsWork
-from tests.load.names_work import NamesWork
+from tests.load.names_work import NamesWork, UnreadableError
 from tests.load.places_work import PlacesWork
 from tests.load.programs_work import ProgramsWork
 from tests.load.readers_work import ReadersWork
@@ -85,7 +85,10 @@ class Client:
 
     def _play(self, operation: Operation, pair: Pair) -> bool:
         begun = time.perf_counter_ns()
-        found = operation.play(pair.union)
+        try:
+            found = operation.play(pair.union)
+        except UnreadableError as error:
+            found = ("errno", str(error))
         self._count(operation, pair, time.perf_counter_ns() - begun)
         expected = operation.play(pair.plain)
         if self._trace:

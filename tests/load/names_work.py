@@ -33,6 +33,10 @@ _SPECIAL = (
 _MOST_LOCKED = 3
 
 
+class UnreadableError(Exception):
+    """Something of a tree that is there cannot be looked at."""
+
+
 class NamesWork(Player):
     """Works in ``trees/tree-0``, then in ``trees/tree-1`` and so on, and begins again behind the last one."""
 
@@ -123,7 +127,11 @@ class NamesWork(Player):
     def whole(self) -> dict[bytes, Record]:
         """The whole tree."""
         self._done += 1
-        return comparable(Snapshot.of(Path(os.fsdecode(self._top)))).records
+        try:
+            return comparable(Snapshot.of(Path(os.fsdecode(self._top)))).records
+        except OSError as error:
+            # All of it is there: which of it cannot be looked at, and how, is worth to be told.
+            raise UnreadableError(f"{error.strerror}: {error.filename!r}") from error
 
     def xattrs(self, path: str) -> list[tuple[str, bytes]]:
         names = sorted(os.listxattr(self._path(path), follow_symlinks=False))
