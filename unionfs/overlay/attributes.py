@@ -54,7 +54,7 @@ def attr_of(tree: Tree, inode: Inode, st: os.stat_result) -> Attr:
             # Counting the subdirectories would mean reading all of it; 1 tells find(1) and others that it is not counted (as
             # OverlayFS).
             nlink = 1
-    elif inode.parent is None and inode.orphan_fd < 0:
+    elif inode.parent is None and inode.orphan_fd < 0 and not inode.is_indexed:
         nlink = 0  # a lower file that was removed here
     elif inode.rare is not None and inode.rare.links is not None:
         nlink += inode.rare.links.offset
