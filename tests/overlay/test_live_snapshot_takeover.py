@@ -249,6 +249,19 @@ def test_all_goes_on_where_the_worker_dies_in_a_change(
     assert remaining > 20
 
 
+def test_file_of_the_index_whose_other_names_nobody_knows_is_one_file_for_the_next_worker(tmp_path: Path) -> None:
+    lower = build(tmp_path / "lower", {"a": b"lower", "d/x": b""})
+    os.link(lower / "a", lower / "d/other")
+    live = HandedOver(tmp_path, [lower], Options(index="on", fsync="volatile"))
+    live.client.write("a", b"upper")
+    node = live.client.node("a")
+    live.client.unlink("a")
+    assert live.take_over().lost == 0
+    assert live.union.getattr(node).nlink == 1
+    assert live.client.node("d/other") == node
+    live.union.close()
+
+
 # -- everything ---------------------------------------------------------------------------------------------------------------
 
 

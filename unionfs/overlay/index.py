@@ -103,15 +103,24 @@ class Index:
         """The lower files (device, inode number) of which the upper has not all names that the union shows."""
         found = set()
         for name in self._entries:
-            origin = self._origins.find(_origin_in(name))
-            if origin is not None:
-                links = LowerLinks((origin.device, origin.ino), origin.nlink)
-                st = os.stat(name, dir_fd=self.place.fd, follow_symlinks=False)
-                self.join(links, name, kind_of(st))
-                # One of the names that the file itself has is the one in here.
-                if links.offset >= 0:
-                    found.add(links.key)
+            known = self.links_of(name)
+            # One of the names that the file itself has is the one in here.
+            if known is not None and known[0].offset >= 0:
+                found.add(known[0].key)
         return found
+
+    def links_of(self, entry: bytes) -> tuple[LowerLinks, os.stat_result] | None:
+        """What is known of the file that is ``entry``, and its attributes; None if the lower file cannot be told.
+
+        Raises:
+            OSError: as `join`.
+        """
+        origin = self._origins.find(_origin_in(entry))
+        if origin is None:
+            return None
+        links = LowerLinks((origin.device, origin.ino), origin.nlink)
+        kind = kind_of(os.stat(entry, dir_fd=self.place.fd, follow_symlinks=False))
+        return links, self.join(links, entry, kind)
 
     def close(self) -> None:
         """Close the directory."""

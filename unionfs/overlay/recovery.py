@@ -200,7 +200,16 @@ class _Recovery:
             directory = Directory(node, state.ino, None, (RealDir(layer, place, last),))
             directory.upper_names, directory.lower_names = {}, {}
             return directory
-        return Inode(node, state.ino, state.kind, place, last)
+        inode = Inode(node, state.ino, state.kind, place, last)
+        index = self._tree.index
+        if index is not None and layer is index.place.layer:
+            # It has other names, which nobody has asked for.
+            found_links = index.links_of(last)
+            if found_links is not None:
+                links, st = found_links
+                self._tree.nodes.add_lower_links(inode, links)
+                self._tree.nodes.add_hard_link(inode, st.st_ino)
+        return inode
 
     def _layers(self) -> list[Layer]:
         tree = self._tree
