@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
+import pytest
+
 from tests.overlay.client import Client, stack
 from unionfs.filesystem import ROOT_ID
-from unionfs.overlay import Stack, Union
+from unionfs.overlay import Stack, Union, open_lower
+from unionfs.overlay.origin import Origins
 
 
 def _mounted(layers: Stack) -> Client:
@@ -66,3 +70,22 @@ def test_name_of_a_lower_hard_link_gets_a_number_of_its_own(tmp_path: Path) -> N
     again = _mounted(layers)
     assert again.attr("a").ino == (tmp_path / "upper/a").stat().st_ino
     again.union.close()
+
+
+def test_number_that_is_just_given_to_a_new_file_tells_nothing_for_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "f").touch()
+    layer = open_lower(0, tmp_path)
+    origins = Origins([layer])
+    value = origins.of(layer.root.fd, b"f", layer.device)
+    errors = iter((errno.ENOMEM, errno.ENOMEM, errno.ESTALE))
+
+    def open_by_handle_at(*_arguments: object) -> int:
+        number = next(errors)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("unionfs.overlay.origin.open_by_handle_at", open_by_handle_at)
+    assert origins.find(value) is None
+    assert list(errors) == []
+    layer.close()
