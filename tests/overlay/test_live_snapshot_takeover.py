@@ -294,6 +294,7 @@ def _open_some(live: HandedOver, choose: random.Random) -> None:
 def test_random_changes_with_changes_of_layers_and_takeovers_between(tmp_path: Path, seed: int, passthrough: bool) -> None:
     choose = random.Random(seed)  # noqa: S311  no secret
     live = HandedOver(tmp_path, random_lowers(tmp_path), Options(index="on", fsync="volatile"))
+    took_over = False
     for number in range(16):
         for _ in range(choose.randint(1, 12)):
             step(live.client, choose)
@@ -305,10 +306,12 @@ def test_random_changes_with_changes_of_layers_and_takeovers_between(tmp_path: P
         live.kernel = Memory(live.client)
         shown, known = (live.seen(), live.inos()), live.known()
         standing = [inode for inode in live.union._nodes if inode.successor is None]
-        assert len({inode.ino for inode in standing}) == len(standing)
+        # The next worker does not know of every number whether what gave it is gone (docs/snapshots.md, "Merging").
+        assert took_over or len({inode.ino for inode in standing}) == len(standing)
         if choose.random() < 0.3:
             live.kernel.let_go(*live.opens)
         elif choose.random() < 0.6:
+            took_over = True
             assert live.take_over().lost == 0
             assert live.known() == known
             live.kernel = Memory(live.client)

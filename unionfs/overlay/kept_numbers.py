@@ -80,6 +80,11 @@ class KeptNumbers(dict[int, int]):
         self._recovered = numbers
         self._are_noted = bool(numbers)
 
+    def settle_unnamed(self, inode: Inode) -> None:
+        """``inode`` was found again and has no name: what gave it its number may be gone."""
+        if inode.node in self._recovered:
+            self.keep(inode)
+
     def end_recovery(self) -> None:
         """All that it knew has been found."""
         self._recovered = {}

@@ -166,6 +166,7 @@ class _Recovery:
             self._missing.add(node)
             return
         self._tree.nodes.add(inode)
+        self._tree.nodes.numbers.settle_unnamed(inode)
 
     def _opened(self, node: int, state: NodeState) -> Inode:
         tree = self._tree
