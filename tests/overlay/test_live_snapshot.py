@@ -326,10 +326,15 @@ def test_indexed_file_in_a_directory_renamed_into_a_new_one_is_in_the_snapshot(t
     live.union.close()
 
 
-def test_file_that_has_lost_the_only_name_that_anybody_knows_shows_how_many_it_has(tmp_path: Path) -> None:
+def two_names(tmp_path: Path) -> Path:
+    """A lower layer with a file that has the names ``a`` and ``d/other``."""
     lower = build(tmp_path / "lower", {"a": b"lower", "d/x": b""})
     os.link(lower / "a", lower / "d/other")
-    live = Live(tmp_path, [lower], Options(index="on", fsync="volatile"))
+    return lower
+
+
+def test_file_that_has_lost_the_only_name_that_anybody_knows_shows_how_many_it_has(tmp_path: Path) -> None:
+    live = Live(tmp_path, [two_names(tmp_path)], Options(index="on", fsync="volatile"))
     live.client.write("a", b"upper")
     node = live.client.node("a")
     live.client.unlink("a")
@@ -340,9 +345,7 @@ def test_file_that_has_lost_the_only_name_that_anybody_knows_shows_how_many_it_h
 
 
 def test_indexed_file_that_is_open_and_whose_other_names_nobody_knows_goes_on(tmp_path: Path) -> None:
-    lower = build(tmp_path / "lower", {"a": b"lower", "d/x": b""})
-    os.link(lower / "a", lower / "d/other")
-    live = Live(tmp_path, [lower], Options(index="on", fsync="volatile"))
+    live = Live(tmp_path, [two_names(tmp_path)], Options(index="on", fsync="volatile"))
     live.client.write("a", b"upper")
     live.client.unlink("d/other")
     live.client.call(live.union.link, live.client.node("a"), *live.client.place("d/new"))

@@ -13,7 +13,7 @@ import pytest
 from tests.overlay.client import ROOT, build
 from tests.overlay.handover import HandedOver
 from tests.overlay.test_crash import CrashError
-from tests.overlay.test_live_snapshot import Memory, random_lowers, step
+from tests.overlay.test_live_snapshot import Memory, random_lowers, step, two_names
 from tests.overlay.test_live_snapshot_crash import _guarded as guarded
 from unionfs.filesystem import ROOT_ID
 from unionfs.overlay import Options, kinds, open_lower
@@ -250,9 +250,7 @@ def test_all_goes_on_where_the_worker_dies_in_a_change(
 
 
 def test_file_of_the_index_whose_other_names_nobody_knows_is_one_file_for_the_next_worker(tmp_path: Path) -> None:
-    lower = build(tmp_path / "lower", {"a": b"lower", "d/x": b""})
-    os.link(lower / "a", lower / "d/other")
-    live = HandedOver(tmp_path, [lower], Options(index="on", fsync="volatile"))
+    live = HandedOver(tmp_path, [two_names(tmp_path)], Options(index="on", fsync="volatile"))
     live.client.write("a", b"upper")
     node = live.client.node("a")
     live.client.unlink("a")
