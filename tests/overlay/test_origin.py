@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 from pathlib import Path
@@ -82,10 +83,10 @@ def test_number_that_is_just_given_to_a_new_file_tells_nothing_for_a_moment(
     errors = iter((errno.ENOMEM, errno.ENOMEM, errno.ESTALE))
 
     def open_by_handle_at(*_arguments: object) -> int:
-        number = next(errors)
-        raise OSError(number, os.strerror(number))
+        ctypes.set_errno(next(errors))
+        return -1
 
-    monkeypatch.setattr("unionfs.overlay.origin.open_by_handle_at", open_by_handle_at)
+    monkeypatch.setattr("unionfs.linux.handles._open_by_handle_at", open_by_handle_at)
     assert origins.find(value) is None
     assert list(errors) == []
     layer.close()

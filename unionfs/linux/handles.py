@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import time
 from ctypes import POINTER, byref, c_char_p, c_int, c_ubyte, c_uint, string_at
 
 from unionfs.linux.libc import last_error, libc
@@ -41,6 +43,10 @@ def name_to_handle_at(dir_fd: int, name: bytes, flags: int = 0) -> tuple[int, by
     return handle.handle_type, string_at(handle.f_handle, handle.handle_bytes)
 
 
+_ATTEMPTS = 100
+_MOMENT = 0.001
+
+
 def open_by_handle_at(mount_fd: int, kind: int, fid: bytes, flags: int) -> int:
     """A new descriptor of the object a handle means; ``mount_fd`` is anything open on the filesystem the handle is of.
 
@@ -53,7 +59,13 @@ def open_by_handle_at(mount_fd: int, kind: int, fid: bytes, flags: int) -> int:
     if len(fid) > _MAX_HANDLE_SZ:
         raise ValueError(f"a file handle has at most {_MAX_HANDLE_SZ} bytes, this one has {len(fid)}")
     handle = _FileHandle(len(fid), kind, (c_ubyte * _MAX_HANDLE_SZ)(*fid))
-    fd: int = _open_by_handle_at(mount_fd, byref(handle), flags)
-    if fd < 0:
-        raise last_error()
+    attempts = 0
+    while (fd := int(_open_by_handle_at(mount_fd, byref(handle), flags))) < 0:
+        error = last_error()
+        attempts += 1
+        if error.errno != errno.ENOMEM or attempts > _ATTEMPTS:
+            raise error
+        # The number of an object that is gone is just being given to a new file: iget_locked() of fs/inode.c finds no inode then
+        # (I_CREATING), which ext4_iget() takes for a lack of memory.  In a moment it is ESTALE.
+        time.sleep(_MOMENT)
     return fd

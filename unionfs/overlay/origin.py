@@ -10,7 +10,6 @@ import errno
 import os
 import struct
 import sys
-import time
 from typing import NamedTuple
 
 from unionfs.linux.handles import AT_EMPTY_PATH, name_to_handle_at, open_by_handle_at
@@ -26,9 +25,6 @@ _FLAG_PATH_IS_UPPER = 0x04
 _ENDIAN_FLAG = _FLAG_BIG_ENDIAN if sys.byteorder == "big" else 0
 _LONGEST = 255
 _GONE = (errno.ESTALE, errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.ELOOP)
-
-_ATTEMPTS = 100
-_MOMENT = 0.001
 
 UNKNOWN = b""
 """The value that says: copied up, but from where cannot be told."""
@@ -124,21 +120,8 @@ def malformation(value: bytes) -> str | None:
     return f"{len(value)} bytes, but says {length}" if length != len(value) else None
 
 
-def _open(root_fd: int, kind: int, fid: bytes) -> int:
-    for _ in range(_ATTEMPTS):
-        try:
-            return open_by_handle_at(root_fd, kind, fid, os.O_PATH | os.O_CLOEXEC)
-        except OSError as error:
-            if error.errno != errno.ENOMEM:
-                raise
-        # The number of an object that is gone is just being given to a new file: iget_locked() of fs/inode.c finds no inode then
-        # (I_CREATING), which ext4_iget() takes for a lack of memory.  In a moment it is ESTALE.
-        time.sleep(_MOMENT)
-    return open_by_handle_at(root_fd, kind, fid, os.O_PATH | os.O_CLOEXEC)
-
-
 def _stat_handle(root_fd: int, kind: int, fid: bytes) -> Found:
-    fd = _open(root_fd, kind, fid)
+    fd = open_by_handle_at(root_fd, kind, fid, os.O_PATH | os.O_CLOEXEC)
     try:
         st = os.fstat(fd)
     finally:
