@@ -2,6 +2,7 @@
 
 * In CI (environment variable ``CI`` set) a skip is a failure: there nothing may be left out for lack of root, FUSE or a tool.
 * A test that hangs is ended: by pytest-timeout, and where the process waits for a dead FUSE server by `tests.watchdog`.
+* A test that leaves a signal with another handler fails, and the handler is put back.
 * A test that leaves a mount behind under its ``tmp_path`` fails, and the mount is taken away.
 * A test fails when something logged an error (in this process, or in the daemon of a mount) that it did not declare by
   ``@pytest.mark.expects_log_error(REGEX)``.
@@ -75,6 +76,25 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     report = yield
     _fail_if_skipped(report)
     return report
+
+
+# -- signals ----------------------------------------------------------------------------------------------------------
+
+
+_WATCHED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE)
+
+
+@pytest.fixture(autouse=True)
+def _signals_stay_as_they_were() -> Iterator[None]:
+    """What one test lets its process ignore would be ignored in all that follow: they wait for ever for a ctrl-C, say."""
+    before = [signal.getsignal(number) for number in _WATCHED_SIGNALS]
+    yield
+    changed = []
+    for number, handler in zip(_WATCHED_SIGNALS, before, strict=True):
+        if signal.getsignal(number) != handler:
+            changed.append(number.name)
+            signal.signal(number, handler)
+    assert not changed, f"the test has left other handlers of {', '.join(changed)}"
 
 
 # -- hung and left mounts ---------------------------------------------------------------------------------------------

@@ -112,6 +112,17 @@ def test_error_in_a_daemon_log_fails_the_test(tmp_path: Path) -> None:
     assert outcomes(tmp_path, declared + test.replace("\\\\", "\\"))[0] == "1 passed"
 
 
+def test_signal_left_ignored_fails_the_test_and_is_put_back(tmp_path: Path) -> None:
+    test = """
+import signal
+def test_it(): signal.signal(signal.SIGINT, signal.SIG_IGN)
+def test_next(): assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+"""
+    summary, output = outcomes(tmp_path, test)
+    assert summary == "2 passed, 1 error"
+    assert "left other handlers of SIGINT" in output
+
+
 def test_mount_left_behind_fails_the_test_and_is_taken_away(tmp_path: Path) -> None:
     test = "import subprocess\ndef test_it(tmp_path): subprocess.run(['mount', '-t', 'tmpfs', 'left', tmp_path], check=True)"
     summary, output = outcomes(tmp_path, test)

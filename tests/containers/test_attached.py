@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -34,6 +35,14 @@ class MonitorWithLateWords:
     def close(self) -> None:
         self.connection.close()
         self._end.close()
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c_reaches_the_next_test() -> Iterator[None]:
+    """After a good end SIGINT stays ignored: the process of a command has nothing else to do then."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
