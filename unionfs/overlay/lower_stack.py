@@ -138,9 +138,19 @@ class LowerStack:
                 return None
             real = below
             if not self.is_bottom(real):
-                walk.ends = walk.ends or hides_all_below(real, self._pool, self._xattrs)
-                walk.redirects.append(self._redirect(real))
+                self._pass(real, walk)
         return real
+
+    def _pass(self, real: RealDir, walk: _Walk) -> None:
+        """Note what ``real``, a directory on the way of ``walk``, means for the layers below."""
+        redirect = b""
+        if hides_all_below(real, self._pool, self._xattrs):
+            walk.ends = True
+        else:
+            redirect = self._redirect(real)
+        if redirect.startswith(b"/"):
+            walk.ends = False  # it leads out of an opaque directory that was passed (ovl_check_redirect)
+        walk.redirects.append(redirect)
 
     def _directory_in(self, above: RealDir, name: bytes) -> RealDir | None:
         try:
