@@ -130,6 +130,34 @@ def test_node_whose_name_another_one_has_was_forgotten(fd: int) -> None:
     assert found.last_node == 3
 
 
+def test_node_whose_name_another_one_has_had_was_forgotten(fd: int) -> None:
+    """Or it would have the name again that the other one has lost, and whatever is given that name next would be lost."""
+    journal = Journal(JournalFile(fd))
+    commit(journal, 2, records.node(2, 1, 1, b"name"))
+    journal.note_gone(2)
+    commit(journal, 4, records.node(3, 1, 1, b"name"))
+    commit(journal, 6, records.unnamed(3, 1, 33, 8, b"/layer", b"file"))
+    assert {node: state.names for node, state in recovered(fd).nodes.items()} == {3: []}
+
+
+def test_nodes_that_change_their_names_in_one_transaction_keep_what_is_known_of_them(fd: int) -> None:
+    journal = Journal(JournalFile(fd))
+    commit(journal, 2, records.node(2, 1, 1, b"a") + records.order(2, 1, [b"in-a"]))
+    commit(journal, 4, records.node(3, 1, 1, b"b") + records.order(3, 1, [b"in-b"]))
+    commit(journal, 6, records.node(2, 1, 1, b"b") + records.node(3, 1, 1, b"a"))
+    found = recovered(fd)
+    assert {node: state.names for node, state in found.nodes.items()} == {2: [(1, b"b")], 3: [(1, b"a")]}
+    assert found.orders == {2: {1: [b"in-a"]}, 3: {1: [b"in-b"]}}
+
+
+def test_node_that_loses_its_name_in_the_transaction_in_which_another_one_gets_it_is_known_without(fd: int) -> None:
+    journal = Journal(JournalFile(fd))
+    commit(journal, 2, records.node(2, 1, 1, b"a"))
+    commit(journal, 4, records.node(3, 1, 1, b"b"))
+    commit(journal, 6, records.node(2, 1, 1, b"b") + records.unnamed(3, 1, 33, 8, b"/layer", b"file"))
+    assert {node: state.names for node, state in recovered(fd).nodes.items()} == {2: [(1, b"b")], 3: []}
+
+
 def test_node_that_was_found_under_a_name_again_keeps_it(fd: int) -> None:
     journal = Journal(JournalFile(fd))
     commit(journal, 2, records.node(2, 1, 1, b"a"))

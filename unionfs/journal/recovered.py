@@ -128,6 +128,10 @@ class Recovered:
     moved: int = 0
     changed: set[int] = field(default_factory=set)
     opened: Container[int] = range(1 << 31)
+    _holders: dict[tuple[int, bytes], int] = field(default_factory=dict)
+    """The node that was the last to get a dentry."""
+    _replaced: set[int] = field(default_factory=set)
+    """Nodes that have lost their last name to others in the transaction that is being read."""
 
     @property
     def descriptors(self) -> set[int]:
@@ -155,7 +159,6 @@ def read_journal(
         last_unique, answer = unique & NOT_RESENT, how
         _take(found, transaction)
     found.last_node = max(found.last_node, numbers[LAST_NODE], *found.nodes)
-    _forget_replaced(found)
     for state in found.nodes.values():
         if state.fd not in opened:
             state.fd = -1
@@ -190,44 +193,46 @@ def _reply(file: JournalFile, unique: int, answer: int) -> Reply | None:
     return Reply(unique, error, payload) if kept_for & NOT_RESENT == unique else None
 
 
-def _forget_replaced(found: Recovered) -> None:
-    """What has lost its name to another one, and nothing tells of that, was forgotten before: it was not yet written down."""
-    holders: dict[tuple[int, bytes], int] = {}
-    for node, state in found.nodes.items():
-        for name in state.names:
-            holders[name] = node
-    for node, state in list(found.nodes.items()):
-        if state.names:
-            state.names = [name for name in state.names if holders[name] == node]
-            if not state.names:
-                _forget(found, node)
-
-
 def _take(found: Recovered, transaction: memoryview) -> None:
     for kind, body in records.split(transaction):
         _TAKE[Kind(kind)](found, body)
+    for node in found._replaced:
+        # Nothing else tells what became of it: the kernel had forgotten it before, and that was not yet written down.
+        if node in found.nodes and not found.nodes[node].names:
+            _forget(found, node)
+    found._replaced.clear()
+
+
+def _give_name(found: Recovered, node: int, dentry: tuple[int, bytes]) -> None:
+    """``node`` has this dentry now, and no other node has it any more."""
+    found.nodes[node].names.append(dentry)
+    before = found._holders.get(dentry, node)
+    found._holders[dentry] = node
+    state = found.nodes.get(before) if before != node else None
+    if state is not None and dentry in state.names:
+        state.names.remove(dentry)
+        if not state.names:
+            found._replaced.add(before)
 
 
 def _take_node(found: Recovered, body: memoryview) -> None:
     node, nlookup, parent, name = records.node_body(body)
-    found.nodes.pop(node, None)  # those come last that were written last
-    found.nodes[node] = NodeState(nlookup, [(parent, name)])
+    found.nodes[node] = NodeState(nlookup)
+    _give_name(found, node, (parent, name))
 
 
 def _take_run(found: Recovered, body: memoryview) -> None:
-    node, parent, names = records.run_body(body)
-    for name in names:
-        found.nodes.pop(node, None)
-        found.nodes[node] = NodeState(1, [(parent, name)])
-        node += 1
+    first, parent, names = records.run_body(body)
+    for node, name in enumerate(names, first):
+        found.nodes[node] = NodeState(1)
+        _give_name(found, node, (parent, name))
 
 
 def _take_name(found: Recovered, body: memoryview) -> None:
     node, parent, name = records.pair_body(body)
     state = found.nodes.get(node)
     if state is not None and (parent, name) not in state.names:
-        state.names.append((parent, name))
-        found.nodes[node] = found.nodes.pop(node)
+        _give_name(found, node, (parent, name))
 
 
 def _take_no_name(found: Recovered, body: memoryview) -> None:
@@ -246,11 +251,13 @@ def _take_count(found: Recovered, body: memoryview) -> None:
 def _take_unnamed(found: Recovered, body: memoryview) -> None:
     node, nlookup, ino, kind, fd, layer, path = records.unnamed_body(body)
     found.nodes[node] = NodeState(nlookup, ino=ino, kind=kind, fd=fd, layer=layer, path=path)
+    found._replaced.discard(node)
 
 
 def _take_succeeded(found: Recovered, body: memoryview) -> None:
     node, nlookup, successor, _ = records.node_body(body)
     found.nodes[node] = NodeState(nlookup, successor=successor)
+    found._replaced.discard(node)
 
 
 def _take_moved(found: Recovered, body: memoryview) -> None:
