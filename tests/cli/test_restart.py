@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import TIMEOUT, Layers, Programs
+from tests.cli.conftest import BIN, TIMEOUT, Layers, Programs
 from tests.mounts import is_mounted
-from tests.programs import wait_until
+from tests.programs import started, wait_until
 from unionfs.linux.links import link_fd
 
 ROOT = Path(__file__).parents[2]
@@ -209,6 +209,73 @@ def test_mount_that_nobody_can_serve_is_dead_and_says_why(programs: Programs, la
         (layers.merged / "a name that nobody asked for").stat()
     programs.unionfs("umount", layers.merged)
     assert programs.ls() == []
+
+
+_HOLDS_A_DIRECTORY = """
+import ctypes, mmap, os, sys
+directory, slow = sys.argv[1:]
+listed, file = os.open(directory, os.O_RDONLY), os.open(slow, os.O_RDWR)
+memory = mmap.mmap(file, 4096)
+place = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+print("ready", flush=True)
+sys.stdin.readline()
+ctypes.CDLL(None).getdents64(listed, ctypes.c_void_p(place), ctypes.c_size_t(4096))
+"""
+"""getdents(2) holds the lock of the directory while it writes names into memory, which is that of a file of another mount."""
+
+
+@pytest.fixture
+def slow(programs: Programs, tmp_path: Path) -> Iterator[Path]:
+    """A file of 4 KiB in another mount."""
+    for name in ("slow-lower", "slow-upper", "slow"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "slow-upper/file").write_bytes(bytes(4096))
+    programs.unionfs(
+        "mount", "--data-path", "cached", "-l", tmp_path / "slow-lower", "-u", tmp_path / "slow-upper", tmp_path / "slow"
+    )
+    yield tmp_path / "slow/file"
+    programs.unionfs("umount", tmp_path / "slow")
+
+
+def _is_held_up(pid: int) -> bool:
+    """Whether a process waits for the answer to a request of FUSE."""
+    return Path(f"/proc/{pid}/wchan").read_text() in ("request_wait_answer", "folio_wait_bit", "folio_wait_bit_common")
+
+
+def _states_of_threads(pid: int) -> set[str]:
+    return {stat.read_text().rpartition(")")[2].split()[0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")}
+
+
+def test_worker_whose_thread_waits_in_the_kernel_is_replaced(programs: Programs, layers: Layers, slow: Path) -> None:
+    """It tells the kernel what to forget, which a request, or the lock of a directory, holds up; no signal ends that."""
+    (layers.base / "d").mkdir()
+    programs.unionfs("mount", *layers.arguments)
+    assert os.listdir(layers.merged / "d") == []
+    (layers.base / "d/new").touch()
+    worker = status(programs, layers.merged)["worker"]["pid"]
+    slow_worker = status(programs, slow.parent)["worker"]["pid"]
+    holder_of = [sys.executable, "-c", _HOLDS_A_DIRECTORY, layers.merged / "d", slow]
+    with started(holder_of, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        os.kill(slow_worker, signal.SIGSTOP)
+        holder.stdin.write("\n")
+        holder.stdin.flush()
+        try:
+            wait_until(lambda: _is_held_up(holder.pid), "a page of the other mount")
+            with started([BIN / "unionfs", "refresh", layers.merged], environment=programs.environment) as refresh:
+                wait_until(lambda: "D" in _states_of_threads(worker), "the worker tells the kernel of names in use")
+                os.kill(worker, signal.SIGKILL)
+                assert (layers.merged / "base").read_text() == "base\n"
+                refresh.wait(TIMEOUT)
+        finally:
+            os.kill(slow_worker, signal.SIGCONT)
+        assert holder.wait(TIMEOUT) == 0
+    after = status(programs, layers.merged)["worker"]
+    assert (after["restarts"], after["last_end"]) == (1, "killed by SIGKILL")
+    assert os.listdir(layers.merged / "d") == ["new"]
+    programs.unionfs("umount", layers.merged)
 
 
 # -- unionfs restart ----------------------------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from enum import Enum
 from typing import NoReturn
 
+from unionfs.fuse.mounting import FUSE_DEVICE
+from unionfs.linux.ended_process import only_writes_to, status_of_ended
 from unionfs.linux.fork import fork_sharing_files
 from unionfs.linux.parent_death import end_with_parent
 from unionfs.mounter.process_setup import stop_signals
@@ -30,6 +32,9 @@ _AT_ONCE = 2
 _MOST_FAILURES = 10
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
 """Seconds.  After `_AT_ONCE` workers in a row that got nowhere the next one waits; twice as long after each further one."""
+
+_LOOK_AGAIN = 2.0
+"""Seconds.  Of a worker that is dead but for a thread which waits for requests to be answered no signal tells."""
 
 _MANY = 100
 _SHORT_TIME = 10.0
@@ -71,6 +76,8 @@ class Supervisor:
         self.stopped_by: signal.Signals | None = None
         """The signal that the mount was told to end by."""
         self._failures = 0
+        self._left: set[int] = set()
+        """Dead workers a thread of which waits for requests that the present one is to answer."""
         self._ends: deque[float] = deque([-_SHORT_TIME] * _MANY, maxlen=_MANY)
         # Blocked in the worker too, when it begins: it may be told to stop before it has got ready for that.
         signal.pthread_sigmask(signal.SIG_BLOCK, (*stop_signals(), signal.SIGCHLD, STOP_SIGNAL))
@@ -106,12 +113,17 @@ class Supervisor:
     def _wait(self, pid: int) -> int:
         """Until process ``pid`` has ended; its wait status.  What tells us to stop is passed on to it."""
         while True:
+            self._left = {left for left in self._left if not os.waitpid(left, os.WNOHANG)[0]}
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
                 return status
-            number = signal.sigwait((*stop_signals(), signal.SIGCHLD))
-            if number != signal.SIGCHLD:
-                self.stopped_by = self.stopped_by or signal.Signals(number)
+            dead = status_of_ended(pid)
+            if dead is not None and only_writes_to(FUSE_DEVICE, pid):
+                self._left.add(pid)
+                return dead
+            told = signal.sigtimedwait((*stop_signals(), signal.SIGCHLD), _LOOK_AGAIN)
+            if told is not None and told.si_signo != signal.SIGCHLD:
+                self.stopped_by = self.stopped_by or signal.Signals(told.si_signo)
                 os.kill(pid, STOP_SIGNAL)
 
     def _judge(self, status: int) -> Ended | None:
