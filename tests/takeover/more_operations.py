@@ -232,6 +232,25 @@ def _removed_while_open(client: Client, kernel: Kernel) -> Calls:
     yield lambda: kernel.release(made[0])
 
 
+def _removed_after_it_left_its_node_behind(client: Client, kernel: Kernel) -> Calls:
+    """Nobody has looked up what its name leads to since."""
+    place, node = client.place("d/f"), client.node("d/f")
+    yield lambda: kernel.open(node, os.O_RDONLY)
+    yield lambda: kernel.setattr(node, Changes(SET_MODE, mode=0o600))
+    yield lambda: kernel.unlink(*place)
+    yield lambda: kernel.setattr(node, Changes(SET_MODE, mode=0o640))
+    yield lambda: kernel.release(node)
+
+
+def _replaced_after_it_left_its_node_behind(client: Client, kernel: Kernel) -> Calls:
+    parent, node = client.node("d"), client.node("d/f")
+    yield lambda: kernel.open(node, os.O_RDONLY)
+    yield lambda: kernel.setattr(node, Changes(SET_MODE, mode=0o600))
+    yield lambda: kernel.rename(parent, b"h", parent, b"f", 0)
+    yield lambda: kernel.setattr(node, Changes(SET_MODE, mode=0o640))
+    yield lambda: kernel.release(node)
+
+
 MORE: dict[str, Operation] = {
     "lookup": Operation(each(_lookups)),
     "forget": Operation(each(_forgets)),
@@ -263,6 +282,8 @@ MORE_LINKED: dict[str, Operation] = {
 OPENED: dict[str, Operation] = {
     "copy-up of an open file": Operation(each(_lower_opened_for_writing)),
     "removal of an open file": Operation(each(_removed_while_open)),
+    "removal of an open file that was copied up": Operation(each(_removed_after_it_left_its_node_behind)),
+    "replacement of an open file that was copied up": Operation(each(_replaced_after_it_left_its_node_behind)),
 }
 
 _PLAIN = Options(fsync="volatile")

@@ -30,3 +30,13 @@ def test_open_files_stay_open_over_a_death(name: str, tmp_path: Path) -> None:
         for problem in differences(run(tmp_path / str(at), _OPTIONS, operation, Death((at,)), passthrough=True), reference)
     ]
     assert wrong == []
+
+
+@pytest.mark.parametrize("how", ["removal", "replacement"])
+def test_open_file_is_used_on_when_what_stands_for_it_loses_its_name_with_the_death(how: str, tmp_path: Path) -> None:
+    operation = OPENED[f"{how} of an open file that was copied up"]
+    reference = run(tmp_path / "reference", _OPTIONS, operation, passthrough=True)
+    places = [at for at, step in enumerate(reference.steps) if step == "journal number 0"]
+    assert places
+    runs = [run(tmp_path / str(at), _OPTIONS, operation, Death((at,)), passthrough=True) for at in places]
+    assert [problem for found in runs for problem in differences(found, reference)] == []

@@ -284,6 +284,11 @@ class Inode:
         return records.unnamed(self.node, nlookup, self.ino, self.kind, os.fsencode(self.place.layer.path), path)
 
     @property
+    def is_held(self) -> bool:
+        """Whether the kernel may use it: by its own node id, or by that of one for which it stands."""
+        return self.nlookup > 0 or (self.rare is not None and self.predecessor is not None)
+
+    @property
     def is_indexed(self) -> bool:
         """Whether the index has it, so that its names come and go without its place."""
         return self.rare is not None and self.rare.links is not None and bool(self.rare.links.entry)

@@ -226,7 +226,7 @@ class _Change(LayersChange):
         written = None if carried is None else {file.inode for file in carried.files}
         names = {lost.inode for lost in self._lost}
         for inode in self._tree.nodes:
-            if inode not in names or not inode.is_upper or inode.orphan_fd >= 0 or not _is_held(inode):
+            if inode not in names or not inode.is_upper or inode.orphan_fd >= 0 or not inode.is_held:
                 continue
             if written is None or inode in written:
                 self._orphans[inode] = os.open(self._tree.path(inode), _OPEN_ORPHAN)
@@ -253,7 +253,7 @@ class _Change(LayersChange):
         gone = self._leaving | {old}
         self.in_the_way = []
         self._detached = detached
-        told = [lost.inode for lost in self._lost if _is_held(lost.inode)]
+        told = [lost.inode for lost in self._lost if lost.inode.is_held]
         notices = self.apply()
         for inode in tree.nodes:
             if not inode.names and inode is not tree.root and (inode.is_indexed or layers_of(inode) & gone):
@@ -295,10 +295,6 @@ class _Change(LayersChange):
             assert upper is not None
             directory.lowers = (upper, *directory.lowers)
         self._orphans.clear()
-
-
-def _is_held(inode: Inode) -> bool:
-    return inode.nlookup > 0 or (inode.rare is not None and inode.predecessor is not None)
 
 
 def _has_number_of_one(known: Directory, seen: Directory) -> bool:

@@ -177,7 +177,8 @@ def intend_removal(tree: Tree, inode: Inode | None) -> None:
 
 def is_last_name(inode: Inode) -> bool:
     """Whether the kernel knows ``inode`` and, once one of its names has gone, has it without any."""
-    return inode.nlookup > 0 and (inode.rare is None or not inode.rare.other_names)
+    rare = inode.rare
+    return inode.nlookup > 0 if rare is None else inode.is_held and not rare.other_names
 
 
 def forget_name(tree: Tree, inode: Inode, parent: Directory, name: bytes) -> None:
