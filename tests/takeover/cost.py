@@ -184,7 +184,9 @@ def _both_mounted(data_path: str, batches: int) -> Iterator[tuple[Path, Path]]:
                 for directory in ("upper", "work", "merged"):
                     (top / which / directory).mkdir(parents=True)
                 mounted.append(top / which / "merged")
-                _unionfs(code, top, "mount", "--data-path", data_path, "-l", top / "lower", "-u", top / which / "upper", mounted[-1])
+                _unionfs(
+                    code, top, "mount", "--data-path", data_path, "-l", top / "lower", "-u", top / which / "upper", mounted[-1]
+                )
             yield mounted[0], mounted[1]
         finally:
             for merged in mounted:
@@ -218,7 +220,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_table(
             ("one request", "with, µs", "without, µs", "ratio", "by 95 %"),
             [
-                (each.name, f"{each.with_journal:.1f}", f"{each.without:.1f}", f"{each.ratio:.3f}", f"{each.low:.3f}-{each.high:.3f}")
+                (
+                    each.name,
+                    f"{each.with_journal:.1f}",
+                    f"{each.without:.1f}",
+                    f"{each.ratio:.3f}",
+                    f"{each.low:.3f}-{each.high:.3f}",
+                )
                 for each in measured
             ],
         )
