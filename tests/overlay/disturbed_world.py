@@ -235,7 +235,7 @@ class World:
             lambda: self._hold(one, is_writable=False),
             lambda: self._write_held(data),
             lambda: self._let_go(),
-            lambda: self._forget(),
+            lambda: self.forget(),
         )
         dice.choice(changes)()
         self._after_request()
@@ -251,6 +251,7 @@ class World:
         # What the kernel remembers of names it asks for anew when it has changed some itself.
         self._names.clear()
         self.union._tree.notices.clear()
+        self._files.note_released(readers=self._dice.random() < 0.5)  # these only in a pause
         self._journal.flush()
 
     def _create(self, path: str, data: bytes) -> None:
@@ -316,12 +317,13 @@ class World:
             self._files.release(held.node)
             os.close(held.plain)
 
-    def _forget(self) -> None:
-        """The kernel forgets half of what it does not need."""
+    def forget(self, share: float = 0.5) -> None:
+        """The kernel forgets so much of what it does not need."""
         kept = {held.node for held in self._held}
-        for node in [node for node in self.nlookup if node not in kept and self._dice.random() < 0.5]:
+        for node in [node for node in self.nlookup if node not in kept and self._dice.random() < share]:
             self._files.forget(node)
             self.union.forget(node, self.nlookup.pop(node))
+        self._after_request()
 
     # -- disturbing -------------------------------------------------------------------------------------------------------
 
@@ -336,6 +338,7 @@ class World:
         if dice.random() < 0.5:
             self._take_over()
         else:
+            self._files.drop_idle()
             self.union.end_change()
         assert self.inos() == before, change
 

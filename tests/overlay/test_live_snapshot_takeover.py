@@ -11,11 +11,15 @@ from pathlib import Path
 import pytest
 
 from tests.overlay.client import ROOT, build
+from tests.overlay.disturbed_world import no_intent
 from tests.overlay.handover import HandedOver
 from tests.overlay.test_crash import CrashError
 from tests.overlay.test_live_snapshot import Memory, random_lowers, step, two_names
 from tests.overlay.test_live_snapshot_crash import _guarded as guarded
 from unionfs.filesystem import ROOT_ID
+from unionfs.journal import records
+from unionfs.journal.journal import Finished
+from unionfs.journal.recovered import read_journal
 from unionfs.overlay import Options, kinds, open_lower
 from unionfs.overlay.inode import Inode
 
@@ -257,6 +261,21 @@ def test_file_of_the_index_whose_other_names_nobody_knows_is_one_file_for_the_ne
     assert live.take_over().lost == 0
     assert live.union.getattr(node).nlink == 1
     assert live.client.node("d/other") == node
+    live.union.close()
+
+
+def test_name_that_nobody_holds_does_not_take_the_file_from_those_who_do(tmp_path: Path) -> None:
+    """A worker that dies in a snapshot may have written down what it had looked up for that alone."""
+    live = HandedOver(tmp_path, [two_names(tmp_path)], Options(index="on", fsync="volatile"))
+    node = live.client.node("a")
+    number = live.union.getattr(node).ino
+    directory = live.client.node("d")
+    live.journal.touched[Finished(records.node(node + 1000, 0, directory, b"other"))] = None
+    live.journal.touched[live.union._tree.nodes.find(node)] = None  # behind it
+    for _ in range(2):
+        assert live.take_over().lost == 0
+        assert live.union.getattr(node).ino == number
+        assert node + 1000 not in read_journal(live.journal._file, no_intent).nodes
     live.union.close()
 
 

@@ -25,8 +25,21 @@ def test_a_union_is_the_same_whoever_takes_over_and_whatever_its_layers_become(
         contextlib.closing(World(tmp_path, Options(index="on", fsync="volatile", metacopy=metacopy), dice, backings)) as world,
     ):
         for _ in range(30):
-            for _ in range(dice.randint(1, 12)):
-                world.step()
-            world.check()
+            _work(world, dice, 12)
+            # To look at everything makes all of it known, and it must not matter how much is.
+            if dice.random() < 0.3:
+                world.check()
+            world.forget(dice.choice((0.3, 0.8, 0.95)))
+            _work(world, dice, 3)
             world.disturb()
-            world.check()
+            _work(world, dice, 4)
+            if dice.random() < 0.6:
+                world.check()
+        world.check()
+
+
+def _work(world: World, dice: random.Random, most: int) -> None:
+    for _ in range(dice.randint(0, most)):
+        world.step()
+        if dice.random() < 0.3:
+            world.forget(dice.random())

@@ -80,12 +80,15 @@ class _Recovery:
     def find_all(self) -> None:
         """Find all that the states tell of."""
         nodes, states = self._tree.nodes, self._states
-        for node in [node for node, state in states.items() if state.names]:
-            self._find(node)
         successors = {state.successor for state in states.values()}
-        for node, state in states.items():
-            is_needed = state.nlookup > 0 or node in successors
-            if not state.names and not state.successor and is_needed and not self._is_settled(node):
+        # What nobody holds is found if something lies in it.  Else it might take the id that another name of the same file has.
+        needed = [node for node, state in states.items() if state.nlookup > 0 or node in successors]
+        for node in needed:
+            if states[node].names:
+                self._find(node)
+        for node in needed:
+            state = states[node]
+            if not state.names and not state.successor and not self._is_settled(node):
                 self._restore_unnamed(node, state)
         self._former.remove_unused()
         nodes.take_id(self._next_id)

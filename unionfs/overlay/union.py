@@ -343,6 +343,9 @@ class Union:
     def note_recovered(self, recovered: Recovered) -> None:
         """Have written down what `recover` found to be otherwise than ``recovered`` said."""
         intent, tree = recovered.intent, self._tree
+        for node in recovered.nodes:
+            if tree.nodes.find(node) is None:
+                tree.journal.note_gone(node)
         for fd in recovered.descriptors.difference(self.held_descriptors()):
             # Of what has kept its name after all, or is gone: it was named in the intent alone, or is not found again.
             tree.journal.close_later(fd)
