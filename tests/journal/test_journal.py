@@ -238,6 +238,21 @@ def test_opening_a_file_for_writing_is_written_down_though_it_was_open(fd: int, 
     assert recovered(fd).backings[A].is_written
 
 
+def test_which_file_is_read_is_written_down_though_it_was_registered_by_a_writer(
+    fd: int, files: tuple[Journal, BackingFiles]
+) -> None:
+    """A snapshot may freeze it, and a copy-up put another one in its place, and then the worker die."""
+    journal, backing_files = files
+    backing_files.acquire(A, Opened(0), writes=True)
+    journal.commit(2, Answer.AGAIN)
+    backing_files.release(A)
+    backing_files.acquire(A, Opened(0), writes=False)
+    backing_files.note_released(readers=False)
+    journal.commit(4, Answer.AGAIN)
+    found = recovered(fd).backings[A]
+    assert (found.opens, found.is_written, found.ino != 0) == (1, False, True)
+
+
 def test_node_that_counts_as_open_gives_its_id_back_when_it_is_forgotten(fd: int, files: tuple[Journal, BackingFiles]) -> None:
     journal, backing_files = files
     backing_files.acquire(A, Opened(0), writes=False)

@@ -43,8 +43,8 @@ _NOBODY = Caller(0, 0, 0, 0)
 
 
 class _Backing:
-    """The state of one node: mode (by ``id``), which real file (``generation``; ``device`` and ``ino``, 0 if it was opened for
-    writing at first), number of ``opens``, and whether one of these is for writing; ``noted``: how many the journal tells of."""
+    """The state of one node: mode (by ``id``), which real file (``generation``; ``device`` and ``ino``, 0 as long as only writers
+    opened it), number of ``opens``, and whether one of these is for writing; ``noted``: how many the journal tells of."""
 
     __slots__ = ("device", "generation", "id", "ino", "is_written", "node", "noted", "opens")
 
@@ -95,7 +95,7 @@ class BackingFiles:
             OSError: ESTALE: the kernel holds another real file open for this node.  A filesystem answers ESTALE itself before
                 this (see `Filesystem.pin`).
         """
-        backing = self._open.get(node) or self._revive(node, opened.generation)
+        backing = self._open.get(node) or self._revive(node, opened.generation, writes)
         first = backing is None
         if backing is None:
             backing = self._register(node, opened.generation, writes)
@@ -170,13 +170,18 @@ class BackingFiles:
             touched.update((backing, None) for backing in self._released if backing.noted != backing.opens)
             self._released.clear()
 
-    def _revive(self, node: int, generation: int) -> _Backing | None:
-        backing = self._idle.pop(node, None)
-        if backing is not None and backing.generation != generation:
-            # Also where it was refused: the node may have been copied up to where the kernel accepts it.
-            self._close(backing)
+    def _revive(self, node: int, generation: int, writes: bool) -> _Backing | None:
+        backing = self._idle.get(node)
+        if backing is None:
             return None
-        return backing
+        if backing.generation == generation:
+            if not (writes or backing.ino) and backing.id:
+                # A snapshot may freeze it now, and a copy-up put another one in its place.
+                self._note_file(backing, self._filesystem.backing_fd(node))
+            return self._idle.pop(node)
+        # Also where it was refused: the node may have been copied up to where the kernel accepts it.
+        self._close(self._idle.pop(node))
+        return None
 
     def _register(self, node: int, generation: int, writes: bool) -> _Backing:
         self._closed.pop(node, None)
@@ -193,8 +198,14 @@ class BackingFiles:
         if writes:
             # It is in the upper, where no copy-up puts another one in its place.
             return _Backing(node, backing_id, generation)
+        backing = _Backing(node, backing_id, generation)
+        self._note_file(backing, fd)
+        return backing
+
+    @staticmethod
+    def _note_file(backing: _Backing, fd: int) -> None:
         st = os.fstat(fd)
-        return _Backing(node, backing_id, generation, st.st_dev, st.st_ino)
+        backing.device, backing.ino = st.st_dev, st.st_ino
 
     def _note_refusal(self, error: OSError) -> None:
         # ELOOP: the layer lies on a stacking filesystem itself (raise the stack depth); EOPNOTSUPP, EINVAL: its files cannot be.
