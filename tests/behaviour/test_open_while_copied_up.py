@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from .layers import Link
 from .process import in_child
 from .syscalls import opened
 from .union import Union
@@ -128,3 +129,26 @@ def test_writer_that_is_open_when_the_file_is_renamed_and_replaced(union: Union)
         assert os.fstat(reader).st_ino == os.fstat(writer).st_ino
     assert (union.merged / "moved").read_bytes()[:5] == b"BBBBA"
     assert (union.merged / "f").read_bytes() == b"another"
+
+
+@layers({"f": OLD, "g": Link("f")})
+@pytest.mark.mount_options("index=on")
+def test_changes_under_another_name_show_at_the_writers_descriptor(own_union: Union) -> None:
+    """The other name may still lead to what the kernel knew the lower file by."""
+    one, other = own_union.merged / "f", own_union.merged / "g"
+    assert other.stat().st_nlink == 2
+    with opened(one, os.O_RDONLY), opened(one, os.O_RDWR) as writer:
+        os.write(writer, b"BBBB")
+        assert os.fstat(writer).st_size == len(OLD)
+        os.truncate(other, 3)
+        assert os.fstat(writer).st_size == 3
+        os.chmod(other, 0o600)
+        assert stat.S_IMODE(os.fstat(writer).st_mode) == 0o600
+        os.link(other, own_union.merged / "h")
+        assert os.fstat(writer).st_nlink == 3
+        other.unlink()
+        assert os.fstat(writer).st_nlink == 2
+        (own_union.merged / "new").touch()
+        (own_union.merged / "new").rename(own_union.merged / "h")
+        assert os.fstat(writer).st_nlink == 1
+    assert one.read_bytes() == b"BBB"

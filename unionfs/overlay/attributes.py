@@ -122,7 +122,7 @@ class Attributes:
             self._contents.kill_suidgid(inode)
         if valid & (SET_ATIME | SET_MTIME):
             self._utime(inode, changes)
-        if inode is asked:
+        if inode is asked and (inode.rare is None or inode.predecessor is None):
             self._forget_notices(inode.node)
         return attr_of(self._tree, inode, self._tree.stat(inode))
 

@@ -228,7 +228,8 @@ class _Recovery:
         stale = Inode(node, successor.ino, successor.kind, successor.place, successor.place_name)
         nodes.add(stale)
         nodes.succeed(stale, successor)
-        self._tree.notices.append(StaleAttributes(node))
+        # Of the last change by way of either the kernel may not have been told.
+        self._tree.notices += [StaleAttributes(node), StaleAttributes(successor.node)]
 
     # -- the intent ---------------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import errno
 import os
 from types import TracebackType
 
+from unionfs.filesystem import StaleAttributes
 from unionfs.journal.storage import WHOLE
 from unionfs.linux.links import fd_path
 from unionfs.overlay import kinds
@@ -181,9 +182,17 @@ def is_last_name(inode: Inode) -> bool:
     return inode.nlookup > 0 if rare is None else inode.is_held and not rare.other_names
 
 
+def tell_successor(tree: Tree, inode: Inode) -> None:
+    """Call when a name of ``inode`` has gone or moved: the kernel may know it by that as the node that ``inode`` stands for, and
+    changes what it remembers of that one only."""
+    if inode.rare is not None and inode.predecessor is not None:
+        tree.notices.append(StaleAttributes(inode.node))
+
+
 def forget_name(tree: Tree, inode: Inode, parent: Directory, name: bytes) -> None:
     """Call when ``name`` of ``inode`` has gone."""
     tree.nodes.detach(inode, parent, name)
+    tell_successor(tree, inode)
     if isinstance(inode, Directory):
         for real in (inode.upper, *inode.lowers):
             if real is not None:

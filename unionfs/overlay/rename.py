@@ -21,7 +21,7 @@ from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.listing import DOT_WHITEOUT, WHITEOUT, RealName, ino_in, kind_in
 from unionfs.overlay.lower_stack import redirect_for
 from unionfs.overlay.metadata_copy import copy_metadata
-from unionfs.overlay.removal import KeptReachable, forget_name, is_last_name
+from unionfs.overlay.removal import KeptReachable, forget_name, is_last_name, tell_successor
 from unionfs.overlay.tree import Tree
 
 _log = logging.getLogger("unionfs.overlay")
@@ -285,6 +285,7 @@ class Rename:
         if isinstance(inode, Directory) and inode.upper is not None:
             inode.upper.parent, inode.upper.name = upper, name
         self._tree.nodes.attach(inode, parent, name)
+        tell_successor(self._tree, inode)
 
     def _set_upper_name(self, side: _Side, real: RealName | None) -> None:
         names = side.parent.upper_names

@@ -125,7 +125,7 @@ class Union:
 
     def setattr(self, node: int, changes: Changes, caller: Caller) -> Attr:  # noqa: ARG002
         self._make_room()
-        return self._attributes.setattr(self._nodes.get(node), changes)
+        return self._attributes.setattr(self._to_change(node), changes)
 
     def readlink(self, node: int) -> bytes:
         inode = self._nodes.get(node)
@@ -141,14 +141,14 @@ class Union:
 
     def set_flags(self, node: int, flags: int) -> None:
         self._make_room()
-        self._flags.set(self._nodes.get(node), flags)
+        self._flags.set(self._to_change(node), flags)
 
     def get_extended_flags(self, node: int) -> ExtendedFlags:
         return self._flags.get_extended(self._nodes.get(node))
 
     def set_extended_flags(self, node: int, flags: ExtendedFlags) -> None:
         self._make_room()
-        self._flags.set_extended(self._nodes.get(node), flags)
+        self._flags.set_extended(self._to_change(node), flags)
 
     def statfs(self) -> StatFs:
         st = (self._tree.upper or self._tree.lowers[0]).root.ask(self._tree.pool, os.fstatvfs)
@@ -156,6 +156,14 @@ class Union:
 
     def give_way(self) -> bool:
         return self._tree.pool.give_way()
+
+    def _to_change(self, node: int) -> Inode:
+        """The inode whose object a request about ``node`` is to change."""
+        inode = self._nodes.get(node)
+        if inode.node != node:
+            # It stands for one that a copy-up left behind; what the kernel remembers of either it does not tell the other.
+            self._tree.notices.append(StaleAttributes(inode.node))
+        return inode
 
     def _make_room(self) -> None:
         """First step of whatever may open descriptors: only between two operations may others be closed for them."""
@@ -184,7 +192,7 @@ class Union:
 
     def link(self, node: int, parent: int, name: bytes) -> Entry:
         self._make_room()
-        return self._entry(*self._creation.link(self._nodes.get(node), self._nodes.get_directory(parent), name))
+        return self._entry(*self._creation.link(self._to_change(node), self._nodes.get_directory(parent), name))
 
     def unlink(self, parent: int, name: bytes) -> None:
         self._make_room()
@@ -246,7 +254,7 @@ class Union:
 
     def write(self, node: int, offset: int, data: bytes | memoryview, kill_suidgid: bool = False) -> int:
         self._make_room()
-        return self._contents.write(self._nodes.get(node), offset, data, kill_suidgid)
+        return self._contents.write(self._to_change(node), offset, data, kill_suidgid)
 
     def copy_file_range(self, source: int, source_offset: int, target: int, target_offset: int, length: int) -> int:
         self._make_room()
@@ -255,7 +263,7 @@ class Union:
 
     def fallocate(self, node: int, offset: int, length: int, mode: int) -> None:
         self._make_room()
-        self._contents.fallocate(self._nodes.get(node), offset, length, mode)
+        self._contents.fallocate(self._to_change(node), offset, length, mode)
 
     def lseek(self, node: int, offset: int, whence: int) -> int:
         return self._contents.lseek(self._nodes.get(node), offset, whence)
@@ -284,7 +292,7 @@ class Union:
 
     def setxattr(self, node: int, name: bytes, value: bytes, flags: int) -> None:
         self._make_room()
-        self._attributes.setxattr(self._nodes.get(node), name, value, flags)
+        self._attributes.setxattr(self._to_change(node), name, value, flags)
         self._tell_of_acl(node, name)
 
     def listxattr(self, node: int, caller: Caller) -> list[bytes]:
@@ -292,7 +300,7 @@ class Union:
 
     def removexattr(self, node: int, name: bytes) -> None:
         self._make_room()
-        self._attributes.removexattr(self._nodes.get(node), name)
+        self._attributes.removexattr(self._to_change(node), name)
         self._tell_of_acl(node, name)
 
     def _tell_of_acl(self, node: int, name: bytes) -> None:
