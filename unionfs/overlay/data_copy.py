@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 from unionfs.linux.clone import clone_range
@@ -130,14 +132,8 @@ class InPlaceCopy(DataCopy):
     """The same into a file that is in the upper layer already and must look as before: a metadata-only copy."""
 
     def _copy(self, source_fd: int) -> None:
-        fd = self.staged.fd
-        before = self.staged.made
-        capability = _capability(fd)
-        super()._copy(source_fd)
-        if capability is not None:
-            # Every write takes it away.
-            os.setxattr(fd, _CAPABILITY, capability)
-        os.utime(fd, ns=(before.st_atime_ns, before.st_mtime_ns))
+        with looks_as_before(self.staged.fd, self.staged.made):
+            super()._copy(source_fd)
 
 
 class Settling(StagedWork):
@@ -151,6 +147,18 @@ class Settling(StagedWork):
 
     def _work(self) -> None:
         os.fsync(self.staged.fd)
+
+
+@contextlib.contextmanager
+def looks_as_before(fd: int, before: os.stat_result) -> Iterator[None]:
+    """A file, open for writing, that had the attributes ``before`` has its times and its capability again after what is done
+    within."""
+    capability = _capability(fd)
+    yield
+    if capability is not None:
+        # Every write takes it away.
+        os.setxattr(fd, _CAPABILITY, capability)
+    os.utime(fd, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def _capability(fd: int) -> bytes | None:

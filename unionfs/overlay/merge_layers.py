@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from unionfs.overlay import kinds
-from unionfs.overlay.data_copy import Reflinks, copy_data
+from unionfs.overlay.data_copy import Reflinks, copy_data, looks_as_before
 from unionfs.overlay.inode import Directory, Inode
 from unionfs.overlay.layer import Stack
 from unionfs.overlay.layer_diff import is_same_place, real_key
@@ -233,9 +233,12 @@ class _Merge:
 
     def _put_file(self, inode: Inode, target: bytes) -> None:
         path = self._path(target)
-        if inode.data is None and inode.place.layer in self._merged:
+        if inode.place.layer in self._merged:
             # Through the path of the layer: a link cannot be made across the private mount that the tree reads it by.
-            self._links.append((os.fsencode(inode.place.path() / os.fsdecode(inode.place_name)), path))
+            own = os.fsencode(inode.place.path() / os.fsdecode(inode.place_name))
+            if inode.data is not None:
+                self._complete(inode, own)
+            self._links.append((own, path))
             return
         if inode.kind != kinds.REG:
             raise OSError(errno.EXDEV, "what is below shows elsewhere, and can only be linked", os.fsdecode(target))
@@ -256,6 +259,24 @@ class _Merge:
         self._copy_metadata(self._whole.path(inode), path, st)
         self._copy_origins(self._whole.path(inode), path)
         self._copies[st.st_dev, st.st_ino] = path
+
+    def _complete(self, inode: Inode, path: bytes) -> None:
+        """Give a metadata-only copy of a merged layer its data.  There, before it is linked: it stays the file that it is, and
+        whoever else looks at its layer, before, after or meanwhile, sees the same."""
+        source = open_lower_file(self._whole, inode)
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                before = os.fstat(fd)
+                with looks_as_before(fd, before):
+                    copy_data(source, fd, before.st_size, Reflinks())
+                os.fsync(fd)  # as long as the mark is there, nobody reads what may be missing after a power cut
+                self._xattrs.remove_metacopy(fd)
+            finally:
+                os.close(fd)
+        finally:
+            os.close(source)
+        inode.data = None
 
     def _look_like(self, path: bytes, directory: Directory) -> None:
         real = self._whole.path(directory)
