@@ -17,7 +17,7 @@ from unionfs.fuse.protocol import InitFlag, Opcode
 from unionfs.fuse.session import SessionSettings
 from unionfs.journal import records, storage
 from unionfs.journal.journal import Finished, Journal
-from unionfs.journal.records import Act
+from unionfs.journal.records import Act, Kind
 from unionfs.journal.recovered import Recovered, read_journal
 from unionfs.journal.storage import IN_PLACE, WHOLE, Answer, JournalFile, new_journal
 
@@ -156,6 +156,21 @@ def test_node_that_loses_its_name_in_the_transaction_in_which_another_one_gets_i
     commit(journal, 4, records.node(3, 1, 1, b"b"))
     commit(journal, 6, records.node(2, 1, 1, b"b") + records.unnamed(3, 1, 33, 8, b"/layer", b"file"))
     assert {node: state.names for node, state in recovered(fd).nodes.items()} == {2: [(1, b"b")], 3: []}
+
+
+def test_node_that_loses_its_name_before_it_is_told_what_it_is_then_stays_open(fd: int) -> None:
+    """A rename over a name prepares what is known of that before it commits what a copy-up in between has changed."""
+    journal = Journal(JournalFile(fd))
+    commit(
+        journal,
+        2,
+        records.node(2, 1, 1, b"a")
+        + records.BACKING.pack(Kind.BACKING, records.BACKING.size - records.HEADER_SIZE, 2, 7, 1, 9, 99, False),
+    )
+    commit(journal, 4, records.node(3, 1, 1, b"a"))
+    commit(journal, 4, records.succeeded(2, 1, 4))
+    found = recovered(fd)
+    assert (found.nodes[2].successor, found.backings[2].opens) == (4, 1)
 
 
 def test_node_that_was_found_under_a_name_again_keeps_it(fd: int) -> None:

@@ -131,7 +131,7 @@ class Recovered:
     _holders: dict[tuple[int, bytes], int] = field(default_factory=dict)
     """The node that was the last to get a dentry."""
     _replaced: set[int] = field(default_factory=set)
-    """Nodes that have lost their last name to others in the transaction that is being read."""
+    """Nodes that have lost their last name to others."""
 
     @property
     def descriptors(self) -> set[int]:
@@ -159,6 +159,7 @@ def read_journal(
         last_unique, answer = unique & NOT_RESENT, how
         _take(found, transaction)
     found.last_node = max(found.last_node, numbers[LAST_NODE], *found.nodes)
+    _forget_replaced(found)
     for state in found.nodes.values():
         if state.fd not in opened:
             state.fd = -1
@@ -196,11 +197,14 @@ def _reply(file: JournalFile, unique: int, answer: int) -> Reply | None:
 def _take(found: Recovered, transaction: memoryview) -> None:
     for kind, body in records.split(transaction):
         _TAKE[Kind(kind)](found, body)
+
+
+def _forget_replaced(found: Recovered) -> None:
+    """What has lost its name to another one, and nothing tells what it is since, the kernel had forgotten before: that was not
+    yet written down."""
     for node in found._replaced:
-        # Nothing else tells what became of it: the kernel had forgotten it before, and that was not yet written down.
         if node in found.nodes and not found.nodes[node].names:
             _forget(found, node)
-    found._replaced.clear()
 
 
 def _give_name(found: Recovered, node: int, dentry: tuple[int, bytes]) -> None:
