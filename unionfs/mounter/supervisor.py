@@ -76,8 +76,6 @@ class Supervisor:
         self.stopped_by: signal.Signals | None = None
         """The signal that the mount was told to end by."""
         self._failures = 0
-        self._left: set[int] = set()
-        """Dead workers a thread of which waits for requests that the present one is to answer."""
         self._ends: deque[float] = deque([-_SHORT_TIME] * _MANY, maxlen=_MANY)
         # Blocked in the worker too, when it begins: it may be told to stop before it has got ready for that.
         signal.pthread_sigmask(signal.SIG_BLOCK, (*stop_signals(), signal.SIGCHLD, STOP_SIGNAL))
@@ -113,13 +111,14 @@ class Supervisor:
     def _wait(self, pid: int) -> int:
         """Until process ``pid`` has ended; its wait status.  What tells us to stop is passed on to it."""
         while True:
-            self._left = {left for left in self._left if not os.waitpid(left, os.WNOHANG)[0]}
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended:
-                return status
+            ended = -1
+            while ended:
+                # Any: a thread of one before may have ended by now.
+                ended, status = os.waitpid(-1, os.WNOHANG)
+                if ended == pid:
+                    return status
             dead = status_of_ended(pid)
             if dead is not None and only_writes_to(FUSE_DEVICE, pid):
-                self._left.add(pid)
                 return dead
             told = signal.sigtimedwait((*stop_signals(), signal.SIGCHLD), _LOOK_AGAIN)
             if told is not None and told.si_signo != signal.SIGCHLD:
