@@ -38,7 +38,7 @@ DECLARED = (
     ),
     Declared(
         ".*, writes from the page cache",
-        r"died before set_times.*: answer \d+ is \('GETATTR', '', .*, -1\)",
+        r"died before set_times.*: answer \d+ is \('GETATTR', '', .*, -1, 0\)",
         "the write moved the mtime, and setting that back, to what it was before the first attempt, is what was not done",
     ),
     Declared(

@@ -15,7 +15,17 @@ _EXIT_CODE = 52
 
 def status_of_ended(pid: int) -> int | None:
     """The wait status of a child whose main thread has ended, whatever its other threads do; None while that goes on, or once
-    there is no such process any more."""
+    there is no such process any more.
+
+    Opens no file as long as it goes on: the child may share our table of open files, and close what it does not know.
+    """
+    try:
+        os.readlink(f"/proc/{pid}/exe")
+        return None
+    except PermissionError:
+        return None
+    except OSError:
+        pass  # it has no memory any more
     try:
         _, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
     except (FileNotFoundError, ProcessLookupError):
@@ -25,8 +35,8 @@ def status_of_ended(pid: int) -> int | None:
 
 
 def only_writes_to(path: str, pid: int) -> bool:
-    """Whether all threads that are left of an ended process are in a system call on an open ``path``.  The process shares its
-    table of open files with this one."""
+    """Whether all threads that are left of an ended process, which shared its table of open files with this one, are in a system
+    call on an open ``path``."""
     left = _calls(pid)
     return bool(left) and all(descriptor is not None and _leads_to(descriptor, path) for descriptor in left)
 
