@@ -136,7 +136,7 @@ def test_node_whose_name_another_one_has_had_was_forgotten(fd: int) -> None:
     commit(journal, 2, records.node(2, 1, 1, b"name"))
     journal.note_gone(2)
     commit(journal, 4, records.node(3, 1, 1, b"name"))
-    commit(journal, 6, records.unnamed(3, 1, 33, 8, b"/layer", b"file"))
+    commit(journal, 6, records.unnamed(3, 1, 33, 8, -1, b"/layer", b"file"))
     assert {node: state.names for node, state in recovered(fd).nodes.items()} == {3: []}
 
 
@@ -154,7 +154,7 @@ def test_node_that_loses_its_name_in_the_transaction_in_which_another_one_gets_i
     journal = Journal(JournalFile(fd))
     commit(journal, 2, records.node(2, 1, 1, b"a"))
     commit(journal, 4, records.node(3, 1, 1, b"b"))
-    commit(journal, 6, records.node(2, 1, 1, b"b") + records.unnamed(3, 1, 33, 8, b"/layer", b"file"))
+    commit(journal, 6, records.node(2, 1, 1, b"b") + records.unnamed(3, 1, 33, 8, -1, b"/layer", b"file"))
     assert {node: state.names for node, state in recovered(fd).nodes.items()} == {2: [(1, b"b")], 3: []}
 
 

@@ -104,6 +104,44 @@ def test_what_was_kept_for_a_merge_that_did_not_come_to_pass_goes(live: HandedOv
     assert sorted(os.listdir(live.snapshots.directory)) == ["1", "2"]
 
 
+def _read(live: HandedOver, node: int) -> bytes:
+    return bytes(live.client.call(live.union.read, node, 0, 100))
+
+
+@pytest.mark.parametrize("in_upper", [True, False], ids=["upper", "snapshot"])
+def test_removed_metadata_only_copy_keeps_its_data(tmp_path: Path, in_upper: bool) -> None:
+    lower = build(tmp_path / "lower", {"d/f": b"lower"})
+    live = HandedOver(tmp_path, [lower], Options(index="on", fsync="volatile", metacopy=True))
+    live.client.chmod("d/f", 0o600)
+    if not in_upper:
+        live.take("one")
+    node = live.client.node("d/f")
+    live.client.unlink("d/f")
+    for _ in range(2):
+        assert live.take_over().lost == 0
+        assert _read(live, node) == b"lower"
+    live.client.call(live.union.write, node, 0, b"LO")
+    assert live.take_over().lost == 0
+    assert _read(live, node) == b"LOwer"
+    live.union.close()
+
+
+def test_removed_metadata_only_copy_whose_data_was_merged_away_keeps_it(tmp_path: Path) -> None:
+    live = HandedOver(tmp_path, [build(tmp_path / "lower", {"g": b""})], Options(index="on", fsync="volatile", metacopy=True))
+    live.client.write("f", b"data")
+    live.take("one")
+    live.client.chmod("f", 0o600)
+    live.take("two")
+    node = live.client.node("f")
+    live.client.unlink("f")
+    live.take("three")
+    live.merge(3, 2, 1)
+    for _ in range(2):
+        assert live.take_over().lost == 0
+        assert _read(live, node) == b"data"
+    live.union.close()
+
+
 def test_removed_file_of_a_layer_that_a_rollback_left_goes_on(live: HandedOver) -> None:
     live.take("one")
     live.client.write("u", b"unlinked")

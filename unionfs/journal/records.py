@@ -90,10 +90,14 @@ def number(node: int, ino: int) -> bytes:
     return _HEADER.pack(Kind.NUMBER, _PAIR.size) + _PAIR.pack(node, ino)
 
 
-def unnamed(node: int, nlookup: int, ino: int, kind: int, layer: bytes, path: bytes) -> bytes:
-    """A node without a name whose object is not open: it lies in ``layer`` (its path) under ``path``."""
-    place = layer + b"\0" + path
-    return _HEADER.pack(Kind.UNNAMED, _UNNAMED.size + len(place)) + _UNNAMED.pack(node, nlookup, ino, kind, -1) + place
+def unnamed(node: int, nlookup: int, ino: int, kind: int, fd: int, *places: bytes) -> bytes:
+    """A node without a name.  ``fd``: what its object is open as, or -1; then it lies under a path in a layer.
+
+    ``places``: the path of that layer, and the one in it; both empty if it is open.  Of a file whose data is elsewhere two more:
+    the layer and the path of that.
+    """
+    joined = b"\0".join(places)
+    return _HEADER.pack(Kind.UNNAMED, _UNNAMED.size + len(joined)) + _UNNAMED.pack(node, nlookup, ino, kind, fd) + joined
 
 
 def succeeded(node: int, nlookup: int, successor: int) -> bytes:
@@ -187,10 +191,10 @@ def run_body(body: memoryview) -> tuple[int, int, list[bytes]]:
     return (*_PAIR.unpack_from(body), bytes(body[_PAIR.size :]).split(b"\0"))
 
 
-def unnamed_body(body: memoryview) -> tuple[int, int, int, int, int, bytes, bytes]:
-    """Node, nlookup, inode number, type, descriptor or -1; layer, path."""
-    layer, _, path = bytes(body[_UNNAMED.size :]).partition(b"\0")
-    return (*_UNNAMED.unpack_from(body), layer, path)
+def unnamed_body(body: memoryview) -> tuple[int, int, int, int, int, list[bytes]]:
+    """The arguments of `unnamed`; four places."""
+    places = bytes(body[_UNNAMED.size :]).split(b"\0")
+    return (*_UNNAMED.unpack_from(body), places if len(places) == 4 else [*places, b"", b""])
 
 
 def backing_body(body: memoryview) -> tuple[int, int, int, int, int, bool]:

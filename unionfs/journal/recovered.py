@@ -34,6 +34,7 @@ class NodeState:
         ino, kind: of a node without names: the number shown, and the ``DT_*`` type.
         fd: of such a one: what its object is open as, or -1.
         layer, path: of such a one that is not open: where it lies.
+        data_layer, data_path: of such a one whose data is elsewhere: where that is.
     """
 
     nlookup: int
@@ -44,6 +45,8 @@ class NodeState:
     fd: int = -1
     layer: bytes = b""
     path: bytes = b""
+    data_layer: bytes = b""
+    data_path: bytes = b""
 
 
 class Backing(NamedTuple):
@@ -253,8 +256,8 @@ def _take_count(found: Recovered, body: memoryview) -> None:
 
 
 def _take_unnamed(found: Recovered, body: memoryview) -> None:
-    node, nlookup, ino, kind, fd, layer, path = records.unnamed_body(body)
-    found.nodes[node] = NodeState(nlookup, ino=ino, kind=kind, fd=fd, layer=layer, path=path)
+    node, nlookup, ino, kind, fd, places = records.unnamed_body(body)
+    found.nodes[node] = NodeState(nlookup, [], 0, ino, kind, fd, *places)
     found._replaced.discard(node)
 
 

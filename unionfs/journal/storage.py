@@ -28,7 +28,7 @@ HEAD, TAIL, INTENT_HEAD, INTENT, LAST_BACKING, LAST_NODE, UNSETTLED, PROGRESS, T
 `JournalFile.intend`); the highest backing id and node id so far; whether (not 0) a change of layers is under way; whether (not 0)
 the worker that took over last has come to serve new requests; which directory is to get its times back (0: none), and these."""
 
-FORMAT = 2
+FORMAT = 3
 """Another one for each change of what is written here: a program that goes on with a mount must understand it."""
 
 _NUMBERS = 4096

@@ -14,6 +14,10 @@ class DataPlace(NamedTuple):
     name: bytes
     blocks: int
 
+    def recorded(self) -> tuple[bytes, bytes]:
+        """What the journal has of it: the path of its layer, and the one in there."""
+        return self.place.recorded(self.name)
+
 
 class SoughtData(NamedTuple):
     """Data that is at ``path`` in one of the data-only layers, which are not asked before somebody wants to read; until then the
@@ -21,6 +25,10 @@ class SoughtData(NamedTuple):
 
     path: bytes
     blocks: int
+
+    def recorded(self) -> tuple[bytes, bytes]:
+        """The same; no layer."""
+        return b"", self.path
 
 
 Data = DataPlace | SoughtData

@@ -33,14 +33,21 @@ class FormerLayers:
         Raises:
             OSError: the layer cannot be opened.
         """
+        return self._find(b"%d" % node, state.layer, state.path)
+
+    def find_data(self, node: int, state: NodeState) -> tuple[Layer, bytes] | None:
+        """The same for its data, where that is elsewhere."""
+        return self._find(b"%d.data" % node, state.data_layer, state.data_path)
+
+    def _find(self, kept_as: bytes, recorded_layer: bytes, path: bytes) -> tuple[Layer, bytes] | None:
         for directory in self._kept:
             # Whoever died in the middle of a merge has written down where it was before.
-            if os.path.lexists(directory / f"{node}"):
-                return self._open(directory, directory), b"%d" % node
-        layer = Path(os.fsdecode(state.layer))
-        if not state.layer or not os.path.lexists(layer / os.fsdecode(state.path)):
+            if os.path.lexists(directory / os.fsdecode(kept_as)):
+                return self._open(directory, directory), kept_as
+        layer = Path(os.fsdecode(recorded_layer))
+        if not recorded_layer or not os.path.lexists(layer / os.fsdecode(path)):
             return None
-        return self._open(layer, None), state.path
+        return self._open(layer, None), path
 
     def _open(self, path: Path, only_for_it: Path | None) -> Layer:
         layer = self._opened.get(path)

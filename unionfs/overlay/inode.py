@@ -278,10 +278,11 @@ class Inode:
     def unnamed_record(self) -> bytes:
         """The same as if it had no name any more."""
         nlookup, fd = self.nlookup, self.orphan_fd
-        if fd >= 0:
+        data = None if self.rare is None else self.rare.data
+        if fd >= 0 and data is None:
             return _pack_unnamed(_UNNAMED, _UNNAMED_LENGTH, self.node, nlookup, self.packed >> INO_SHIFT, self.kind, fd)
-        path = b"/".join((*self.place.names(), self.place_name))
-        return records.unnamed(self.node, nlookup, self.ino, self.kind, os.fsencode(self.place.layer.path), path)
+        own = (b"", b"") if fd >= 0 else self.place.recorded(self.place_name)
+        return records.unnamed(self.node, nlookup, self.ino, self.kind, fd, *own, *(() if data is None else data.recorded()))
 
     @property
     def is_held(self) -> bool:

@@ -198,6 +198,10 @@ class RealDir:
             real = real.parent
         return tuple(reversed(names))
 
+    def recorded(self, name: bytes) -> tuple[bytes, bytes]:
+        """What the journal has of ``name`` in it: the path of the layer, and the one in there."""
+        return os.fsencode(self.layer.path), b"/".join((*self.names(), name))
+
     def path(self) -> Path:
         """The host path, for people to read; never used to reach the directory."""
         return self.layer.path.joinpath(*map(os.fsdecode, self.names()))

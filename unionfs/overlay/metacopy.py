@@ -78,7 +78,7 @@ class Metacopies:
                 # The kernel asks data-only layers on behalf of a lower file only, and for a path.
                 if self._data_layers and index >= 0 and last_redirect.startswith(b"/"):
                     st = place.ask(self._pool, stat_in, place_name)
-                    return SoughtData(last_redirect, _guess_blocks(st)), redirect
+                    return SoughtData(last_redirect, guess_blocks(st)), redirect
                 if not self._follow:
                     raise OSError(errno.EPERM, f"the metadata-only copy {name!r} leads to no data-only layer")
                 raise OSError(errno.EIO, f"the data of the metadata-only copy {name!r} is missing in the layers below")
@@ -145,7 +145,7 @@ def was_upper(layer: Layer, xattrs: PrivateXattrs) -> bool:
     return any(xattrs.is_private(os.fsencode(name)) for name in names)
 
 
-def _guess_blocks(st: os.stat_result) -> int:
+def guess_blocks(st: os.stat_result) -> int:
     # As in ovl_getattr (fs/overlayfs/inode.c): stat(2) alone does not make it look for the data.
     return -(-st.st_size // st.st_blksize) * st.st_blksize // 512
 

@@ -95,10 +95,10 @@ class PrivateXattrs:
         """Value of ``redirect``; empty if there is none."""
         return self._get(path, self._redirect)
 
-    def metacopy(self, path: bytes) -> bytes | None:
+    def metacopy(self, path: bytes, follow: bool = False) -> bytes | None:
         """Value of ``metacopy``, which may be empty; None if there is none."""
         try:
-            return os.getxattr(path, self._metacopy, follow_symlinks=False)
+            return os.getxattr(path, self._metacopy, follow_symlinks=follow)
         except OSError as error:
             if error.errno in _ABSENT:
                 return None

@@ -19,13 +19,15 @@ from unionfs.journal.records import Act
 from unionfs.journal.recovered import Intent, NodeState, Recovered
 from unionfs.linux.links import fd_path
 from unionfs.overlay import kinds
+from unionfs.overlay.data_place import Data, DataPlace, SoughtData
 from unionfs.overlay.detached_layers import DetachedLayers
 from unionfs.overlay.former_layers import FormerLayers
 from unionfs.overlay.id_map import ACL_PREFIX
 from unionfs.overlay.inode import Directory, Inode
-from unionfs.overlay.layer import Layer, RealDir
+from unionfs.overlay.layer import Layer, RealDir, stat_in
 from unionfs.overlay.listing import kind_of
 from unionfs.overlay.listing_order import ListingOrder
+from unionfs.overlay.metacopy import guess_blocks
 from unionfs.overlay.tree import Tree
 
 _log = logging.getLogger("unionfs.overlay")
@@ -187,24 +189,42 @@ class _Recovery:
             tree.nodes.add_hard_link(inode, st.st_ino)
         elif tree.work.limit is not None:
             tree.work.limit.charge(st.st_blocks * 512)
+        # It may have got its data since that was written down.
+        if state.data_path and tree.xattrs.metacopy(fd_path(state.fd), follow=True) is not None:
+            inode.data = self._data_of(inode, state)
         return inode
+
+    def _data_of(self, inode: Inode, state: NodeState) -> Data:
+        """Where the data of a removed file is that is elsewhere.
+
+        Raises:
+            OSError: ENOENT: it is not there any more.
+        """
+        if not state.data_layer:
+            return SoughtData(state.data_path, guess_blocks(self._tree.stat(inode)))
+        found = self._in_layers(state.data_layer, state.data_path) or self._former.find_data(inode.node, state)
+        if found is None:
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), os.fsdecode(state.data_path))
+        place, name = _place_of(*found)
+        return DataPlace(place, name, place.ask(self._tree.pool, stat_in, name).st_blocks)
+
+    def _in_layers(self, recorded: bytes, path: bytes) -> tuple[Layer, bytes] | None:
+        return next(((layer, path) for layer in self._layers() if os.fsencode(layer.path) == recorded), None)
 
     def _unopened(self, node: int, state: NodeState) -> Inode | None:
         """A lower object that was removed from the union."""
-        layer = next((layer for layer in self._layers() if os.fsencode(layer.path) == state.layer), None)
-        found = (layer, state.path) if layer is not None else self._former.find(node, state)
+        found = self._in_layers(state.layer, state.path) or self._former.find(node, state)
         if found is None:
             return None
-        layer, path = found
-        place = layer.root
-        *names, last = path.split(b"/")
-        for name in names:
-            place = RealDir(layer, place, name)
+        layer, _ = found
+        place, last = _place_of(*found)
         if state.kind == kinds.DIR:
             directory = Directory(node, state.ino, None, (RealDir(layer, place, last),))
             directory.upper_names, directory.lower_names = {}, {}
             return directory
         inode = Inode(node, state.ino, state.kind, place, last)
+        if state.data_path:
+            inode.data = self._data_of(inode, state)
         index = self._tree.index
         if index is not None and layer is index.place.layer:
             # It has other names, which nobody has asked for.
@@ -368,3 +388,12 @@ class _Recovery:
         if ids is not None and intent.name.startswith(ACL_PREFIX):
             wanted = ids.stored_acl(wanted)
         return intent.act is Act.SET_XATTR and value == wanted
+
+
+def _place_of(layer: Layer, path: bytes) -> tuple[RealDir, bytes]:
+    """The real directory that a path in a layer leads to, and the name in there."""
+    place = layer.root
+    *names, last = path.split(b"/")
+    for name in names:
+        place = RealDir(layer, place, name)
+    return place, last
