@@ -45,6 +45,16 @@ def test_attribute_that_a_removed_file_got_with_the_death_is_not_made_again(tmp_
     assert _wrong(tmp_path, _PLAIN, MORE["attribute of a removed file"], "a write") == []
 
 
+def test_times_of_a_directory_are_given_back_once_though_the_next_worker_dies_as_well(tmp_path: Path) -> None:
+    """What the second one has done in the directory after that has moved them."""
+    operation = OPERATIONS["rename of a lower directory, same parent"]
+    reference = run(tmp_path / "reference", _PLAIN, operation)
+    at = [at for at, step in enumerate(reference.steps) if step == "journal number 8"][-1]
+    runs = [run(tmp_path / str(then), _PLAIN, operation, Death((at, then))) for then in range(20)]
+    assert max(len(found.deaths) for found in runs) == 2
+    assert [problem for found in runs for problem in differences(found, reference)] == []
+
+
 def test_lookup_whose_answer_was_lost_counts_once_though_the_next_worker_dies_as_well(tmp_path: Path) -> None:
     reference = run(tmp_path / "reference", _PLAIN, MORE["lookup"])
     at = reference.steps.index("a write")

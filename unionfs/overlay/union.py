@@ -351,6 +351,8 @@ class Union:
     def note_recovered(self, recovered: Recovered) -> None:
         """Have written down what `recover` found to be otherwise than ``recovered`` said."""
         intent, tree = recovered.intent, self._tree
+        # They were given back; what moves them from here on is meant to.
+        tree.journal.times_are_kept()
         for node in recovered.nodes:
             if tree.nodes.find(node) is None:
                 tree.journal.note_gone(node)
