@@ -55,6 +55,16 @@ def test_times_of_a_directory_are_given_back_once_though_the_next_worker_dies_as
     assert [problem for found in runs for problem in differences(found, reference)] == []
 
 
+def test_removed_file_is_known_though_the_next_worker_dies_before_that_is_written_down(tmp_path: Path) -> None:
+    """What the first one had prepared must not be written over before it counts."""
+    operation = OPERATIONS["unlink of a lower file"]
+    reference = run(tmp_path / "reference", _PLAIN, operation)
+    at = [at for at, step in enumerate(reference.steps) if step == "journal number 0"][-1]
+    runs = [run(tmp_path / str(then), _PLAIN, operation, Death((at, then))) for then in range(16)]
+    assert max(len(found.deaths) for found in runs) == 2
+    assert [problem for found in runs for problem in differences(found, reference)] == []
+
+
 def test_lookup_whose_answer_was_lost_counts_once_though_the_next_worker_dies_as_well(tmp_path: Path) -> None:
     reference = run(tmp_path / "reference", _PLAIN, MORE["lookup"])
     at = reference.steps.index("a write")

@@ -248,12 +248,13 @@ class DirectConnection:
     def recover(self, recovered: Recovered, is_done: bool) -> None:
         """Go on where another worker was killed, whose filesystem has recovered; the next to be served are the requests that it
         did not answer.  ``is_done``: the intent of ``recovered`` was carried out."""
-        journal = self._journal
+        journal, intent = self._journal, recovered.intent
+        if intent is not None and is_done:
+            journal.take_prepared(intent.unique)
         for reply in recovered.replies.values():
             journal.keep_reply(reply)
         if self.backing_files is not None:
             self.backing_files.recover(recovered)
-        intent = recovered.intent
         if intent is not None and is_done:
             journal.keep_reply(Reply(intent.unique, 0, self._reply_to(intent)))
         self._send_notices()

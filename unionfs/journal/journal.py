@@ -104,6 +104,9 @@ class NoJournal:
     def intend_with(self, after: bytes, *covered: Recorded) -> None:
         """See `Journal.intend_with`."""
 
+    def take_prepared(self, unique: int) -> None:
+        """See `Journal.take_prepared`."""
+
     def retract(self) -> None:
         """See `Journal.retract`."""
 
@@ -247,6 +250,12 @@ class Journal(NoJournal):
         """
         self._prepared = self._file.intend_with(after)
         self._covered = covered
+
+    def take_prepared(self, unique: int) -> None:
+        """What the request ``unique`` has prepared for another worker came about: it counts with the next commit, and is not
+        written over before that."""
+        self._prepared = self._file.end_of_prepared(unique)
+        self._covered = ()
 
     def retract(self) -> None:
         """The request has failed, so what was intended was not done, or it shows in what was `touched`."""

@@ -242,12 +242,16 @@ class JournalFile:
 
     def read_prepared(self, unique: int) -> memoryview:
         """The records of what the request ``unique`` has prepared; empty: nothing."""
+        return memoryview(bytes(self._window[self._at + _TRANSACTION_SIZE : self.end_of_prepared(unique)]))
+
+    def end_of_prepared(self, unique: int) -> int:
+        """Where what the request ``unique`` has prepared ends, in the segment; 0: it has prepared nothing."""
         at = self._at
         if at + _TRANSACTION_SIZE <= _SEGMENT:
             mark, length, prepared_by = _TRANSACTION.unpack_from(self._window, at)
             if mark == _DONE and prepared_by & NOT_RESENT == unique:
-                return memoryview(bytes(self._window[at + _TRANSACTION_SIZE : at + length]))
-        return memoryview(b"")
+                return at + int(length)
+        return 0
 
 
 def new_journal() -> int:
