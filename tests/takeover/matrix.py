@@ -38,12 +38,12 @@ DECLARED = (
     ),
     Declared(
         ".*, writes from the page cache",
-        r"died before set_times.*: answer \d+ is \('GETATTR', '', .*, -1, 0\)",
+        r"(died|then) before set_times.*: answer \d+ is \('GETATTR', '', .*, -1, 0\)",
         "the write moved the mtime, and setting that back, to what it was before the first attempt, is what was not done",
     ),
     Declared(
         ".*, link of an unnamed file over a whiteout",
-        r"died before rename.*: answer 0 is \('LINK', 'ENOENT'",
+        r"(died|then) before rename.*: answer 0 is \('LINK', 'ENOENT'",
         "it first gets a name in the work directory; what has lost its last name gets no other from the kernel",
     ),
 )
