@@ -53,10 +53,10 @@ def test_what_the_threads_that_are_left_wait_for_is_seen(left_thread: tuple[int,
 def test_no_file_is_opened_as_long_as_the_process_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that begins closes all descriptors that it does not know, and it shares them with whoever asks."""
 
-    def opened(_path: Path) -> str:
+    def opened(_path: Path) -> list[bytes]:
         raise AssertionError("opened")
 
-    monkeypatch.setattr(ended_process.Path, "read_text", opened)
+    monkeypatch.setattr(ended_process, "stat_fields", opened)
     assert status_of_ended(os.getpid()) is None
 
 

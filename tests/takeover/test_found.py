@@ -21,6 +21,16 @@ def _wrong(top: Path, options: Options, operation: Operation, before: str) -> li
     return [problem for at in places for problem in differences(run(top / str(at), options, operation, Death((at,))), reference)]
 
 
+def _wrong_after_two(top: Path, operation: Operation, before: str, then: range, which: int = -1) -> list[str]:
+    """What is wrong after a death before a step of that name (``which`` of them: the last), and one of the next worker before
+    each of its steps ``then``."""
+    reference = run(top / "reference", _PLAIN, operation)
+    at = [at for at, step in enumerate(reference.steps) if step == before][which]
+    runs = [run(top / str(second), _PLAIN, operation, Death((at, second))) for second in then]
+    assert max(len(found.deaths) for found in runs) == 2
+    return [problem for found in runs for problem in differences(found, reference)]
+
+
 def test_listing_of_a_lower_directory_keeps_its_order_over_the_death_that_leaves_its_first_upper_name(tmp_path: Path) -> None:
     assert _wrong(tmp_path, _PLAIN, OPERATIONS["link of a lower file"], "journal number 0") == []
 
@@ -48,26 +58,13 @@ def test_attribute_that_a_removed_file_got_with_the_death_is_not_made_again(tmp_
 def test_times_of_a_directory_are_given_back_once_though_the_next_worker_dies_as_well(tmp_path: Path) -> None:
     """What the second one has done in the directory after that has moved them."""
     operation = OPERATIONS["rename of a lower directory, same parent"]
-    reference = run(tmp_path / "reference", _PLAIN, operation)
-    at = [at for at, step in enumerate(reference.steps) if step == "journal number 8"][-1]
-    runs = [run(tmp_path / str(then), _PLAIN, operation, Death((at, then))) for then in range(20)]
-    assert max(len(found.deaths) for found in runs) == 2
-    assert [problem for found in runs for problem in differences(found, reference)] == []
+    assert _wrong_after_two(tmp_path, operation, "journal number 8", range(20)) == []
 
 
 def test_removed_file_is_known_though_the_next_worker_dies_before_that_is_written_down(tmp_path: Path) -> None:
     """What the first one had prepared must not be written over before it counts."""
-    operation = OPERATIONS["unlink of a lower file"]
-    reference = run(tmp_path / "reference", _PLAIN, operation)
-    at = [at for at, step in enumerate(reference.steps) if step == "journal number 0"][-1]
-    runs = [run(tmp_path / str(then), _PLAIN, operation, Death((at, then))) for then in range(16)]
-    assert max(len(found.deaths) for found in runs) == 2
-    assert [problem for found in runs for problem in differences(found, reference)] == []
+    assert _wrong_after_two(tmp_path, OPERATIONS["unlink of a lower file"], "journal number 0", range(16)) == []
 
 
 def test_lookup_whose_answer_was_lost_counts_once_though_the_next_worker_dies_as_well(tmp_path: Path) -> None:
-    reference = run(tmp_path / "reference", _PLAIN, MORE["lookup"])
-    at = reference.steps.index("a write")
-    runs = [run(tmp_path / str(then), _PLAIN, MORE["lookup"], Death((at, then))) for then in range(0, 24, 2)]
-    assert max(len(found.deaths) for found in runs) == 2
-    assert [problem for found in runs for problem in differences(found, reference)] == []
+    assert _wrong_after_two(tmp_path, MORE["lookup"], "a write", range(0, 24, 2), which=0) == []

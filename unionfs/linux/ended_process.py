@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from unionfs.linux.process_stat import stat_fields
+
 _EXIT_CODE = 52
 """Which field of /proc/PID/stat is the status as wait(2) gives it (proc_pid_stat(5))."""
 
@@ -27,11 +29,10 @@ def status_of_ended(pid: int) -> int | None:
     except OSError:
         pass  # it has no memory any more
     try:
-        _, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
+        fields = stat_fields(Path(f"/proc/{pid}"))
     except (FileNotFoundError, ProcessLookupError):
         return None
-    fields = rest.split()  # from the third on
-    return int(fields[_EXIT_CODE - 3]) if fields[0] == "Z" else None
+    return int(fields[_EXIT_CODE - 3]) if fields[0] == b"Z" else None
 
 
 def only_writes_to(path: str, pid: int) -> bool:
@@ -46,7 +47,7 @@ def _calls(pid: int) -> list[int | None]:
     found: list[int | None] = []
     for thread in Path(f"/proc/{pid}/task").iterdir():
         try:
-            if (thread / "stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            if stat_fields(thread)[0] == b"Z":
                 continue
             words = (thread / "syscall").read_text().split()
         except (FileNotFoundError, ProcessLookupError):

@@ -7,6 +7,8 @@ import select
 import time
 from pathlib import Path
 
+from unionfs.linux.process_stat import stat_fields
+
 _LOOK_AGAIN = 0.1
 """Seconds."""
 
@@ -17,11 +19,9 @@ def start_time(pid: int) -> int | None:
     """When process ``pid`` began, in clock ticks since boot; None if there is none, or one that ended and that nobody has waited
     for."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        fields = stat_fields(Path(f"/proc/{pid}"))
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The second field is the name in parentheses and may itself hold anything, so the fields are counted from the last ")".
-    fields = stat.rpartition(b")")[2].split()
     return None if fields[0] in _ENDED_STATES else int(fields[19])
 
 
