@@ -54,18 +54,27 @@ def test_target_of_a_stale_node_is_its_successor(open_union: Open, tmp_path: Pat
     assert (tmp_path / "lower0/f").read_bytes() == b"lower"
 
 
-def test_the_copying_holds_its_files_open_and_gives_them_back(open_union: Open, tmp_path: Path) -> None:
+def test_little_is_copied_at_once_whatever_was_asked_for(open_union: Open, tmp_path: Path) -> None:
+    """Programs ask for more than any file has (cp(1): for 2**63 bytes); another thread would take longer than the copying."""
     client = open_union({"source": b"data"})
+    client.write("target", b"")
+    assert client.union.copy_file_range(client.node("source"), 1, client.node("target"), 0, 1 << 62) == 3
+    assert (tmp_path / "upper/target").read_bytes() == b"ata"
+
+
+def test_the_copying_holds_its_files_open_and_gives_them_back(open_union: Open, tmp_path: Path) -> None:
+    data = b"data" * (32 << 10)
+    client = open_union({"source": data})
     client.write("target", b"")
     source, target = client.node("source"), client.node("target")
     client.union.read(source, 0, 1)
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(Blocking) as raised:
-        client.union.copy_file_range(source, 0, target, 0, 4)
+        client.union.copy_file_range(source, 0, target, 0, len(data))
     assert not raised.value.restart
     os.link(tmp_path / "upper/target", tmp_path / "kept")
     client.call(client.union.unlink, ROOT_ID, b"target")
-    assert raised.value.work() == 4
-    assert (tmp_path / "kept").read_bytes() == b"data"
+    assert raised.value.work() == len(data)
+    assert (tmp_path / "kept").read_bytes() == data
     client.union.forget(target, client.union._nodes.get(target).nlookup)
     assert len(os.listdir("/proc/self/fd")) <= before

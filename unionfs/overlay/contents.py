@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import NoReturn
 
 from unionfs.filesystem import Blocking, Opened
 from unionfs.linux.allocate import fallocate
@@ -17,6 +16,9 @@ from unionfs.overlay.tree import Tree
 
 _NOT_NOW = (errno.EAGAIN, errno.ENOMEM)
 """Of a read that must not wait: the kernel does not wait for memory either."""
+
+_AT_ONCE = 64 << 10
+"""Bytes that are copied in less time than it takes another thread to begin."""
 
 
 class Contents:
@@ -128,14 +130,17 @@ class Contents:
         inode = self._copy_up.copy_up(inode)
         fallocate(write_fd(self._tree, inode), mode, offset, length)
 
-    def copy_range(self, source: Inode, source_offset: int, target: Inode, target_offset: int, length: int) -> NoReturn:
-        """copy_file_range(2), in another thread: always raises `Blocking`, whose work returns the number of bytes."""
+    def copy_range(self, source: Inode, source_offset: int, target: Inode, target_offset: int, length: int) -> int:
+        """copy_file_range(2), in another thread where it may take long: then it raises `Blocking`, whose work returns the number
+        of bytes."""
         target = self._copy_up.copy_up(target)
         # In this order: the copy-up may have been that of the source too.
         target_fd = write_fd(self._tree, target)
         if source.fd < 0 and remote_file(self._tree, source) is not None:
             raise OSError(errno.EXDEV, "read and write: nobody shares blocks with a remote layer")
         source_fd = read_fd(self._tree, source)
+        if min(length, os.fstat(source_fd).st_size - source_offset) <= _AT_ONCE:
+            return os.copy_file_range(source_fd, target_fd, length, source_offset, target_offset)
         raise Blocking(_CopyRange(self.copying_ranges, source_fd, source_offset, target_fd, target_offset, length), restart=False)
 
     def lseek(self, inode: Inode, offset: int, whence: int) -> int:

@@ -259,7 +259,7 @@ class Union:
     def copy_file_range(self, source: int, source_offset: int, target: int, target_offset: int, length: int) -> int:
         self._make_room()
         nodes = self._nodes
-        self._contents.copy_range(nodes.get(source), source_offset, nodes.get(target), target_offset, length)
+        return self._contents.copy_range(nodes.get(source), source_offset, nodes.get(target), target_offset, length)
 
     def fallocate(self, node: int, offset: int, length: int, mode: int) -> None:
         self._make_room()
