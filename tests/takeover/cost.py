@@ -1,7 +1,7 @@
-"""What a mount that outlives its daemon costs: the same requests, in turns, to one with a journal and to one without.
+"""What a mount that outlives its daemon costs: the same requests, in turns, with a journal and without.
 
-Both run the same code but for `NoJournal` in the place of the journal, and so without anything that another worker would need.
-They take turns every few milliseconds, and the order changes each time, so that whatever else the machine does strikes both.
+The one mount changes over every few milliseconds (`tests.takeover.switched_journal`), and the order changes each time, so that
+whatever else the machine does strikes both.
 """
 
 from __future__ import annotations
@@ -9,130 +9,27 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.load.report import print_table
 from tests.load.world import DATA_PATHS
-
-BATCH = 200
-"""Requests of one kind between two looks at the clock."""
-
-_CONTENT = b"x" * 1500
-
-_WITHOUT_JOURNAL = """
-import unionfs.mounter.worker
-from unionfs.cli.main import main
-from unionfs.journal.journal import NoJournal
-unionfs.mounter.worker.Journal = lambda _file: NoJournal()
-main()
-"""
-_AS_IT_IS = "from unionfs.cli.main import main; main()"
-
-
-class Operation(NamedTuple):
-    """What is measured: ``run`` does it `BATCH` times in ``lower`` or ``upper``, directories of a batch of its own."""
-
-    name: str
-    run: Callable[[Path, Path], None]
-
-
-def _names(directory: Path) -> Iterator[str]:
-    return (f"{directory}/{number}" for number in range(BATCH))
-
-
-def _look_up(lower: Path, _upper: Path) -> None:
-    for name in _names(lower):
-        os.stat(name)
-
-
-def _look_up_absent(lower: Path, _upper: Path) -> None:
-    for name in _names(lower / "absent"):
-        os.path.lexists(name)
-
-
-def _list(lower: Path, _upper: Path) -> None:
-    with os.scandir(lower / "listed") as found:
-        for entry in found:
-            entry.stat()
-
-
-def _read(lower: Path, _upper: Path) -> None:
-    for name in _names(lower):
-        with open(name, "rb", buffering=0) as file:
-            file.read()
-
-
-def _copy_up(lower: Path, _upper: Path) -> None:
-    for name in _names(lower):
-        with open(name, "ab", buffering=0) as file:
-            file.write(b"x")
-
-
-def _create(_lower: Path, upper: Path) -> None:
-    for name in _names(upper):
-        with open(name, "wb", buffering=0) as file:
-            file.write(_CONTENT)
-
-
-def _rename(_lower: Path, upper: Path) -> None:
-    for name in _names(upper):
-        os.rename(name, f"{name}-renamed")
-
-
-def _link(_lower: Path, upper: Path) -> None:
-    for name in _names(upper):
-        os.link(f"{name}-renamed", name)
-
-
-def _chmod(_lower: Path, upper: Path) -> None:
-    for name in _names(upper):
-        os.chmod(name, 0o600)
-
-
-def _unlink(_lower: Path, upper: Path) -> None:
-    for name in _names(upper):
-        os.unlink(name)
-        os.unlink(f"{name}-renamed")
-
-
-def _mkdir(_lower: Path, upper: Path) -> None:
-    for name in _names(upper):
-        os.mkdir(f"{name}-directory")
-
-
-def _rmdir(_lower: Path, upper: Path) -> None:
-    for name in _names(upper):
-        os.rmdir(f"{name}-directory")
-
-
-OPERATIONS = (
-    Operation("look up a name, cold", _look_up),
-    Operation("look up a name that is not there", _look_up_absent),
-    Operation("list and stat, cold", _list),
-    Operation("open, read and close, cold", _read),
-    Operation("open, read and close, warm", _read),
-    Operation("append a byte to a lower file", _copy_up),
-    Operation("create and write 1.5 kB", _create),
-    Operation("rename", _rename),
-    Operation("link", _link),
-    Operation("chmod", _chmod),
-    Operation("unlink", _unlink),
-    Operation("mkdir", _mkdir),
-    Operation("rmdir", _rmdir),
-)
-"""In this order: each needs what those before it have left."""
+from tests.takeover import switched_journal
+from tests.takeover.cost_work import BATCH, PROGRAMS, REQUESTS, Operation, Work
+from tests.takeover.switched_journal import Journal, switch
 
 
 class Measured(NamedTuple):
-    """Of one operation: the medians in microseconds for one request, and the middle of the ratios with where it lies by 95 %."""
+    """Of one operation: seconds for one step, and the ratio with where it lies by 95 %.  All are means without the
+    outermost 5 % at both ends."""
 
     name: str
     with_journal: float
@@ -142,96 +39,114 @@ class Measured(NamedTuple):
     high: float
 
 
-def measure(data_path: str, batches: int) -> list[Measured]:
-    """Let both mounts do the same so many times."""
-    with _both_mounted(data_path, batches) as (kept, bare):
-        seconds: list[list[tuple[float, float]]] = [[] for _ in OPERATIONS]
-        for batch in range(batches):
-            for top in (kept, bare):
-                (top / f"made-{batch}").mkdir()
-            for number, operation in enumerate(OPERATIONS):
-                first, second = (kept, bare) if (batch + number) % 2 else (bare, kept)
-                took = {top: _time(operation, top, batch) for top in (first, second)}
-                seconds[number].append((took[kept], took[bare]))
-    return [_evaluate(operation.name, pairs) for operation, pairs in zip(OPERATIONS, seconds, strict=True)]
+def measure(work: Work, data_path: str, rounds: int) -> list[Measured]:
+    """Do it so many times with a journal and without."""
+    seconds: list[list[tuple[float, float]]] = [[] for _ in work.operations]
+    with _mounted(work, data_path, rounds) as merged:
+        for number in range(rounds):
+            for journal in Journal:
+                (merged / f"made-{number}-{journal.name}").mkdir()
+            for position, operation in enumerate(work.operations):
+                order = list(Journal) if (number + position) % 2 else list(reversed(Journal))
+                took = {journal: _time(operation, merged, number, journal) / work.steps for journal in order}
+                seconds[position].append((took[Journal.KEPT], took[Journal.NONE]))
+    return [_evaluate(operation.name, pairs) for operation, pairs in zip(work.operations, seconds, strict=True)]
 
 
-def _time(operation: Operation, top: Path, batch: int) -> float:
-    lower, upper = top / f"{batch}", top / f"made-{batch}"
+def _time(operation: Operation, merged: Path, number: int, journal: Journal) -> float:
+    switch(merged, journal)
+    lower, upper = merged / f"{number}-{journal.name}", merged / f"made-{number}-{journal.name}"
     began = time.perf_counter()
     operation.run(lower, upper)
-    return (time.perf_counter() - began) / BATCH
+    return time.perf_counter() - began
 
 
 def _evaluate(name: str, pairs: Sequence[tuple[float, float]]) -> Measured:
-    ratios = sorted(kept / bare for kept, bare in pairs)
-    # The order statistics that enclose the median by 95 % (binomial distribution, as a normal one).
-    half = 0.98 * math.sqrt(len(ratios))
-    low, high = (ratios[max(0, min(len(ratios) - 1, round(len(ratios) / 2 + sign * half)))] for sign in (-1, 1))
-    kept, bare = (statistics.median(column) * 1e6 for column in zip(*pairs, strict=True))
-    return Measured(name, kept, bare, statistics.median(ratios), low, high)
+    # Not medians: what the journal does once in a while, as making itself short, is to count.
+    ratios = _trimmed([kept / bare for kept, bare in pairs])
+    kept, bare = (statistics.mean(_trimmed(column)) for column in zip(*pairs, strict=True))
+    ratio = statistics.mean(ratios)
+    half = 1.96 * statistics.stdev(ratios) / math.sqrt(len(ratios)) if len(ratios) > 1 else 0.0
+    return Measured(name, kept, bare, ratio, ratio - half, ratio + half)
+
+
+def _trimmed(values: Iterable[float]) -> list[float]:
+    ordered = sorted(values)
+    cut = len(ordered) // 20
+    return ordered[cut : len(ordered) - cut]
 
 
 @contextmanager
-def _both_mounted(data_path: str, batches: int) -> Iterator[tuple[Path, Path]]:
+def _mounted(work: Work, data_path: str, rounds: int) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="unionfs-cost-") as name:
         top = Path(name)
-        mounted: list[Path] = []
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=80%,nr_inodes=0", "unionfs-cost", top], check=True)
         try:
-            _make_lower(top / "lower", batches)
-            for code, which in ((_AS_IT_IS, "kept"), (_WITHOUT_JOURNAL, "bare")):
-                for directory in ("upper", "work", "merged"):
-                    (top / which / directory).mkdir(parents=True)
-                mounted.append(top / which / "merged")
-                _unionfs(
-                    code, top, "mount", "--data-path", data_path, "-l", top / "lower", "-u", top / which / "upper", mounted[-1]
-                )
-            yield mounted[0], mounted[1]
+            for number in range(rounds):
+                for journal in Journal:
+                    work.make_lower(top / "lower" / f"{number}-{journal.name}")
+            for directory in ("upper", "merged"):
+                (top / directory).mkdir()
+            merged = top / "merged"
+            _unionfs(top, "mount", "--data-path", data_path, "-l", top / "lower", "-u", top / "upper", merged)
+            try:
+                yield merged
+            finally:
+                _unionfs(top, "umount", merged)
         finally:
-            for merged in mounted:
-                if os.path.ismount(merged):
-                    _unionfs(_AS_IT_IS, top, "umount", merged)
             subprocess.run(["umount", top], check=True)
 
 
-def _unionfs(code: str, top: Path, *arguments: str | Path) -> None:
+def _unionfs(top: Path, *arguments: str | Path) -> None:
+    command = [sys.executable, "-m", switched_journal.__name__, *arguments]
     environment = os.environ | {"UNIONFS_RUNTIME_DIR": str(top / "run"), "UNIONFS_LOG_DIR": str(top / "log")}
-    subprocess.run([sys.executable, "-c", code, *arguments], check=True, env=environment, timeout=60)
-
-
-def _make_lower(lower: Path, batches: int) -> None:
-    for batch in range(batches):
-        for directory in (lower / f"{batch}", lower / f"{batch}/listed"):
-            directory.mkdir(parents=True)
-            for name in _names(directory):
-                Path(name).write_bytes(_CONTENT)
+    subprocess.run(command, check=True, env=environment, timeout=60)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the tables."""
     parser = argparse.ArgumentParser(prog="scripts/takeover-cost", description=__doc__)
-    parser.add_argument("--batches", type=int, default=200, help=f"of {BATCH} requests of each kind (200)")
+    parser.add_argument("--rounds", type=int, default=300, help=f"turns of {BATCH} requests of each kind (300)")
+    parser.add_argument("--program-rounds", type=int, default=60, help="times that each program runs (60)")
+    parser.add_argument(
+        "--only", default="", metavar="REGEX", help="show operations whose names it matches; those after them are not run"
+    )
     parser.add_argument("--data-path", choices=(*DATA_PATHS, "both"), default="both")
     given = parser.parse_args(arguments)
+    works = [(_until(REQUESTS, given.only), given.rounds), (_until(PROGRAMS, given.only), given.program_rounds)]
+    if not any(work.operations for work, _ in works):
+        parser.error(f"no operation is called like {given.only!r}")
     for path in DATA_PATHS if given.data_path == "both" else (given.data_path,):
-        measured = measure(path, given.batches)
-        print(f"\n{path}\n")
-        print_table(
-            ("one request", "with, µs", "without, µs", "ratio", "by 95 %"),
-            [
-                (
-                    each.name,
-                    f"{each.with_journal:.1f}",
-                    f"{each.without:.1f}",
-                    f"{each.ratio:.3f}",
-                    f"{each.low:.3f}-{each.high:.3f}",
-                )
-                for each in measured
-            ],
-        )
-        print(f"\ngeometric mean of the ratios: {statistics.geometric_mean(each.ratio for each in measured):.3f}")
+        for work, rounds in works:
+            if work.operations and rounds:
+                measured = [each for each in measure(work, path, rounds) if re.search(given.only, each.name)]
+                print(f"\n{path}\n")
+                _print(work, measured)
     return 0
+
+
+def _until(work: Work, pattern: str) -> Work:
+    """``work`` as far as it is needed for the operations whose names match."""
+    chosen = [position for position, operation in enumerate(work.operations) if re.search(pattern, operation.name)]
+    return work._replace(operations=work.operations[: max(chosen, default=-1) + 1])
+
+
+def _print(work: Work, measured: Sequence[Measured]) -> None:
+    unit, scale = work.unit
+    print_table(
+        (work.name, f"with, {unit}", f"without, {unit}", "ratio", "by 95 %"),
+        [
+            (
+                each.name,
+                f"{each.with_journal * scale:.1f}",
+                f"{each.without * scale:.1f}",
+                f"{each.ratio:.3f}",
+                f"{each.low:.3f}-{each.high:.3f}",
+            )
+            for each in measured
+        ],
+    )
+    print(f"\ngeometric mean of the ratios: {statistics.geometric_mean(each.ratio for each in measured):.3f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,15 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.takeover import cost
-from tests.takeover.cost import OPERATIONS, measure
+from tests.takeover.cost import measure
+from tests.takeover.cost_work import PROGRAMS, REQUESTS, Work
 
 
 @pytest.mark.parametrize("data_path", ["passthrough", "cached"])
-def test_both_mounts_do_all_operations(data_path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(cost, "BATCH", 5)
+@pytest.mark.parametrize("work", [REQUESTS, PROGRAMS], ids=["requests", "programs"])
+def test_all_is_done_with_a_journal_and_without(
+    work: Work, data_path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    measured = measure(data_path, 3)
-    assert [each.name for each in measured] == [operation.name for operation in OPERATIONS]
+    measured = measure(work, data_path, 2)
+    assert [each.name for each in measured] == [operation.name for operation in work.operations]
     assert all(each.low <= each.ratio <= each.high and each.with_journal > 0 < each.without for each in measured)
