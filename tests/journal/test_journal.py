@@ -81,7 +81,7 @@ def test_intent_is_over_with_the_next_transaction(fd: int) -> None:
 def test_failed_request_intends_nothing(fd: int) -> None:
     journal = Journal(JournalFile(fd))
     read_request(journal, 8, Opcode.UNLINK, 1, b"name\0")
-    journal.intend_with(records.node(2, 1, 1, b"name"))
+    journal.intend_with((), Finished(records.node(2, 1, 1, b"name")).write)
     journal.retract()
     assert recovered(fd).intent is None
     commit(journal, 10, records.node(3, 1, 1, b"other"))
@@ -92,7 +92,7 @@ def test_states_of_an_intent_hold_once_it_is_committed(fd: int) -> None:
     journal = Journal(JournalFile(fd))
     commit(journal, 6, records.node(2, 1, 1, b"old"))
     read_request(journal, 8, Opcode.RENAME, 1, wire.RENAME_IN.pack(1) + b"old\0new\0")
-    journal.intend_with(records.moved_node(77, 2, 1, 1, b"new"))
+    journal.intend_with((), lambda window, at: records.write_moved_node(window, at, 77, 2, 1, 1, b"new"))
     before = recovered(fd)
     assert before.nodes[2].names == [(1, b"old")]
     assert before.intent is not None
@@ -111,7 +111,7 @@ def test_what_a_failed_request_prepared_at_the_end_of_a_segment_is_no_transactio
     for number in range(3):
         commit(journal, 2 + 2 * number, records.node(2 + number, 1, 1, b"%d" % number * 1200))
     read_request(journal, 20, Opcode.UNLINK, 1, b"name\0")
-    journal.intend_with(records.node(90, 1, 1, b"not"))
+    journal.intend_with((), Finished(records.node(90, 1, 1, b"not")).write)
     journal.retract()
     commit(journal, 22, records.node(9, 1, 1, b"y" * 1200))
     assert set(recovered(fd).nodes) == {2, 3, 4, 9}
@@ -164,8 +164,7 @@ def test_node_that_loses_its_name_before_it_is_told_what_it_is_then_stays_open(f
     commit(
         journal,
         2,
-        records.node(2, 1, 1, b"a")
-        + records.BACKING.pack(Kind.BACKING, records.BACKING.size - records.HEADER_SIZE, 2, 7, 1, 9, 99, False),
+        records.node(2, 1, 1, b"a") + records.BACKING.pack(Kind.BACKING, records.BACKING.size, 2, 9, 99, 7, 1, False),
     )
     commit(journal, 4, records.node(3, 1, 1, b"a"))
     commit(journal, 4, records.succeeded(2, 1, 4))

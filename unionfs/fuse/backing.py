@@ -24,7 +24,7 @@ from unionfs.filesystem import Caller, Filesystem, Opened, call_now
 from unionfs.fuse.protocol import IOC_BACKING_CLOSE, IOC_BACKING_OPEN, OpenFlag
 from unionfs.fuse.wire import BACKING_ID, BACKING_MAP
 from unionfs.journal import records
-from unionfs.journal.journal import Finished, NoJournal
+from unionfs.journal.journal import Finished, NoJournal, Recorded
 from unionfs.journal.records import Kind
 from unionfs.journal.recovered import Backing, Recovered
 
@@ -37,12 +37,12 @@ _NONE = 0
 """The backing id of a node whose opens go through the kernel's page cache; the kernel's own ids start at 1."""
 
 
-_pack, _KIND, _LENGTH = records.BACKING.pack, int(Kind.BACKING), records.BACKING.size - records.HEADER_SIZE
+_pack_into, _KIND, _SIZE = records.BACKING.pack_into, int(Kind.BACKING), records.BACKING.size
 
 _NOBODY = Caller(0, 0, 0, 0)
 
 
-class _Backing:
+class _Backing(Recorded):
     """The state of one node: mode (by ``id``), which real file (``generation``; ``device`` and ``ino``, 0 as long as only writers
     opened it), number of ``opens``, and whether one of these is for writing; ``noted``: how many the journal tells of."""
 
@@ -58,10 +58,11 @@ class _Backing:
         self.noted = 0
         self.is_written = False
 
-    def record(self) -> bytes:
+    def write(self, window: memoryview, at: int) -> int:
         """What the journal keeps of it."""
         self.noted = opens = self.opens
-        return _pack(_KIND, _LENGTH, self.node, self.id, opens, self.device, self.ino, self.is_written)
+        _pack_into(window, at, _KIND, _SIZE, self.node, self.device, self.ino, self.id, opens, self.is_written)
+        return at + _SIZE
 
 
 class BackingFiles:
@@ -164,11 +165,22 @@ class BackingFiles:
             touched[Finished(records.closed(self._closed))] = None
             self._closed.clear()
         if self._released_by_writers:
-            touched.update((backing, None) for backing in self._released_by_writers)
-            self._released_by_writers.clear()
+            self._note_fewer_opens(self._released_by_writers, always=True)
         if readers and self._released:
-            touched.update((backing, None) for backing in self._released if backing.noted != backing.opens)
-            self._released.clear()
+            self._note_fewer_opens(self._released, always=False)
+
+    def _note_fewer_opens(self, released: dict[_Backing, None], always: bool) -> None:
+        idle = []
+        for backing in released:
+            if not backing.opens:
+                backing.noted = 0
+                idle.append(backing.node)
+            elif always or backing.noted != backing.opens:
+                self._touched[backing] = None
+        if idle:
+            # One record of all takes a fraction of the time.
+            self._touched[Finished(records.released(idle))] = None
+        released.clear()
 
     def _revive(self, node: int, generation: int, writes: bool) -> _Backing | None:
         backing = self._idle.get(node)

@@ -12,17 +12,20 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from unionfs.journal import records
-from unionfs.journal.records import Kind
+from unionfs.journal.records import NO_ROOM, Kind
 from unionfs.journal.storage import (
     ATIME,
     HEAD,
     INTENT,
+    INTENT_HEAD,
     LAST_BACKING,
     LAST_NODE,
     MTIME,
     NOT_RESENT,
     TAIL,
     TIMES_OF,
+    TRANSACTION,
+    UNIQUE,
     UNSETTLED,
     Answer,
     JournalFile,
@@ -34,11 +37,13 @@ _FOR_EACH_NODE = 128
 _STEP = 1 << 15
 """Bytes: a log that is longer than `_SMALL`, and than `_FOR_EACH_NODE` for each node, is shortened; where that gains little, not
 again before it has grown by `_STEP`."""
+_MOST_PREPARED = 1 << 15
+"""Bytes: half of a segment of the log."""
 _FEW = 3000
 """So many nodes are written down in a millisecond or two."""
 
-
-_DONE = int(Answer.DONE)
+_DONE, _NONE = int(Answer.DONE), int(Answer.NONE)
+_begin_transaction, _BEGINNING = TRANSACTION.pack_into, TRANSACTION.size
 
 CARRIED_OUT_AGAIN = -1
 
@@ -52,19 +57,39 @@ class Reply(NamedTuple):
     payload: bytes
 
 
-class Recorded(Protocol):
+Write = Callable[[memoryview, int], int]
+"""Writes records into the memory from some place on; where they end.  Raises one of `NO_ROOM`."""
+
+
+class Recorded:
     """What has a state that the journal keeps."""
 
-    def record(self) -> bytes:
-        """Its state now, as one of `unionfs.journal.records` or several."""
+    __slots__ = ()
+
+    def write(self, window: memoryview, at: int) -> int:
+        """Write its state now, as one of `unionfs.journal.records` or several: a `Write`."""
+        raise NotImplementedError
+
+    def write_transaction(self, window: memoryview, at: int, answer: int, unique: int) -> int:
+        """The same as a transaction of its own; where that ends."""
+        return write_transaction(self, window, at, answer, unique)
 
 
-class Finished(bytes):
+def write_transaction(item: Recorded, window: memoryview, at: int, answer: int, unique: int) -> int:
+    """See `Recorded.write_transaction`."""
+    end = item.write(window, at + _BEGINNING)
+    _begin_transaction(window, at, answer, end - at, unique)
+    return end
+
+
+class Finished(bytes, Recorded):
     """A record that says the same whenever it is written."""
 
-    def record(self) -> bytes:
+    def write(self, window: memoryview, at: int) -> int:
         """See `Recorded`."""
-        return self
+        end = at + len(self)
+        window[at:end] = self
+        return end
 
 
 class Current(Protocol):
@@ -101,7 +126,7 @@ class NoJournal:
     def intend(self, form: int) -> None:
         """See `unionfs.journal.storage.JournalFile.intend`."""
 
-    def intend_with(self, after: bytes, *covered: Recorded) -> None:
+    def intend_with(self, covered: tuple[Recorded, ...], *after: Write) -> None:
         """See `Journal.intend_with`."""
 
     def take_prepared(self, unique: int) -> None:
@@ -165,7 +190,6 @@ class Journal(NoJournal):
         self._file = file
         self.touched = {}
         self.request = file.request
-        self._append = file.append
         self.intend = file.intend  # type: ignore[method-assign]
         self._prepared = 0
         """Where what was prepared for the next commit ends; 0: nothing was."""
@@ -179,36 +203,42 @@ class Journal(NoJournal):
 
         ``answer``: of `unionfs.journal.storage.Answer`; with `KEPT` after `write_reply`.
         """
-        touched = self.touched
+        file, touched = self._file, self.touched
+        start = file.at
         if self._prepared:
-            self._commit_prepared(unique, answer)
-            return
-        if len(touched) == 1:
-            data = touched.popitem()[0].record()
-        else:
-            data = b"".join([item.record() for item in touched])
+            start, self._prepared = self._prepared, 0
+            for covered in self._covered:
+                touched.pop(covered, None)
+            file.at = start
+            if not touched and answer == _DONE:
+                file.numbers[HEAD] = file.base + start
+                return
+        try:
+            if len(touched) == 1:
+                for item in touched:
+                    at = item.write_transaction(file.window, start, answer, unique)
+            else:
+                at = self._write_transaction(start, answer, unique)
+        except NO_ROOM:
+            file.append(unique, answer, self._touched_records())
             touched.clear()
-        if self._append(unique, answer, data):
             self._shorten(unique, answer)
-
-    def _commit_prepared(self, unique: int, answer: int) -> None:
-        touched, prepared, self._prepared = self.touched, self._prepared, 0
-        for covered in self._covered:
-            touched.pop(covered, None)
-        if not touched and answer == _DONE:
-            self._file.settle(prepared)
             return
-        data = self._joined()
         touched.clear()
-        if self._append(unique, answer, data, prepared):
-            self._shorten(unique, answer)
+        file.at = at
+        file.numbers[HEAD] = file.base + at
+
+    def _write_transaction(self, start: int, answer: int, unique: int) -> int:
+        window = self._file.window
+        at = start + _BEGINNING
+        for item in self.touched:
+            at = item.write(window, at)
+        _begin_transaction(window, start, answer, at - start, unique)
+        return at
 
     def write_reply(self, unique: int, error: int, payload: bytes | memoryview) -> None:
         """What the request is answered that is committed next."""
         self._file.write_reply(unique, error, payload)
-
-    def _joined(self) -> bytes:
-        return b"".join([item.record() for item in self.touched])
 
     def flush(self) -> None:
         """Write down what was touched outside any request, and what is gone, and then let go of what that had open."""
@@ -216,7 +246,7 @@ class Journal(NoJournal):
             self.touched[Finished(records.gone(self._gone))] = None
             self._gone.clear()
         if self.touched:
-            self.commit(0, Answer.NONE)
+            self.commit(0, _NONE)
         for close, number in self._closing:
             close(number)
         self._closing.clear()
@@ -242,14 +272,36 @@ class Journal(NoJournal):
             self.touched[Finished(records.answered(reply.unique))] = None
         return reply
 
-    def intend_with(self, after: bytes, *covered: Recorded) -> None:
-        """`intend`, and say what holds once it is done.
+    def intend_with(self, covered: tuple[Recorded, ...], *after: Write) -> None:
+        """`intend`, and write a transaction that does not count yet: what holds once it is done, if it is answered with success
+        and no payload.
 
-        ``after``: records.  ``covered``: whose present states these will be then, so that they need not be written again if the
-        request does nothing more to them; else `touched` tells of them as of all others.
+        ``covered``: whose present states that will be then, so that they need not be written again if the request does nothing
+        more to them; else `touched` tells of them as of all others.
         """
-        self._prepared = self._file.intend_with(after)
-        self._covered = covered
+        file = self._file
+        numbers = file.numbers
+        unique = numbers[UNIQUE]
+        window, start = file.window, file.at
+        end = start + _BEGINNING
+        try:
+            for write in after:
+                end = write(window, end)
+            _begin_transaction(window, start, _DONE, end - start, unique)
+        except NO_ROOM:
+            self._intend_beyond(covered, after)
+            return
+        numbers[INTENT_HEAD] = file.base + start
+        numbers[INTENT] = unique
+        self._prepared, self._covered = end, covered
+
+    def _intend_beyond(self, covered: tuple[Recorded, ...], after: tuple[Write, ...]) -> None:
+        """What is prepared lies where the log goes on, so that must go on where there is room."""
+        if after and len(_bytes_of(after)) > _MOST_PREPARED:
+            # Paths longer than a segment: what they are of is told once it is done.
+            covered, after = (), after[:-1]
+        self._file.append(0, _NONE, b"")
+        self.intend_with(covered, *after)
 
     def take_prepared(self, unique: int) -> None:
         """What the request ``unique`` has prepared for another worker came about: it counts with the next commit, and is not
@@ -285,6 +337,9 @@ class Journal(NoJournal):
         """This id was registered."""
         self._file.numbers[LAST_BACKING] = backing_id
 
+    def _touched_records(self) -> bytes:
+        return _bytes_of([item.write for item in self.touched])
+
     # -- keeping it short ---------------------------------------------------------------------------------------------------
 
     def _shorten(self, unique: int, answer: int) -> None:
@@ -300,12 +355,12 @@ class Journal(NoJournal):
             for source in self.sources:
                 self.touched.update(dict.fromkeys(source.all_current()))
             self.touched.update(dict.fromkeys(Finished(records.reply(*reply)) for reply in self.replies.values()))
-            file.begin_anew(unique, answer, self._joined())
+            file.begin_anew(unique, answer, self._touched_records())
             self.touched.clear()
         elif file.length > wanted and (oldest := file.oldest()):
             self.touched.update(dict.fromkeys(self._holding(oldest)))
             if self.touched:
-                file.append(unique, answer, self._joined())
+                file.append(unique, answer, self._touched_records())
                 self.touched.clear()
             file.drop()
         self._look_at = max(file.numbers[TAIL] + wanted, file.numbers[HEAD] + _STEP)
@@ -330,3 +385,17 @@ class Journal(NoJournal):
             for source in self.sources:
                 if (current := source.current(kind, about)) is not None:
                     yield current
+
+
+def _bytes_of(writes: Iterable[Write]) -> bytes:
+    """All that these write."""
+    size = 4096
+    while True:
+        window, at = memoryview(bytearray(size)), 0
+        try:
+            for write in writes:
+                at = write(window, at)
+        except NO_ROOM:
+            size *= 4
+            continue
+        return bytes(window[:at])

@@ -71,7 +71,7 @@ class Intent(NamedTuple):
         made: the node that gets a name more.
         value: of the attribute that is set.
         states: how nodes are once it is done.
-        moved: the real inode number of what moves; 0: nothing does.
+        moved: the real inode number of what moves; 0: nothing does, or nothing was where it moves to.
     """
 
     unique: int
@@ -296,11 +296,17 @@ def _take_closed(found: Recovered, body: memoryview) -> None:
 
 
 def _take_backing(found: Recovered, body: memoryview) -> None:
-    node, backing_id, opens, device, ino, is_written = records.backing_body(body)
+    node, device, ino, backing_id, opens, is_written = records.backing_body(body)
     before = found.backings.get(node)
     if before is not None and before.id != backing_id:
         found.closed.add(before.id)
     found.backings[node] = Backing(backing_id, opens, device, ino, is_written)
+
+
+def _take_released(found: Recovered, body: memoryview) -> None:
+    for node in records.nodes_body(body):
+        if node in found.backings:
+            found.backings[node] = found.backings[node]._replace(opens=0, is_written=False)
 
 
 def _take_ino(found: Recovered, body: memoryview) -> None:
@@ -352,6 +358,7 @@ _TAKE = {
     Kind.CLOSED: _take_closed,
     Kind.MOVED: _take_moved,
     Kind.BACKING: _take_backing,
+    Kind.RELEASED: _take_released,
     Kind.INO: _take_ino,
     Kind.ORDER: _take_order,
     Kind.LISTED: _take_listed,

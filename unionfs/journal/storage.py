@@ -28,7 +28,7 @@ HEAD, TAIL, INTENT_HEAD, INTENT, LAST_BACKING, LAST_NODE, UNSETTLED, PROGRESS, T
 `JournalFile.intend`); the highest backing id and node id so far; whether (not 0) a change of layers is under way; whether (not 0)
 the worker that took over last has come to serve new requests; which directory is to get its times back (0: none), and these."""
 
-FORMAT = 3
+FORMAT = 4
 """Another one for each change of what is written here: a program that goes on with a mount must understand it."""
 
 _NUMBERS = 4096
@@ -41,26 +41,27 @@ _LOG_AT = _REPLY_AT + 4096 + _MOST_REPLY
 _SEGMENT = 1 << 16
 """Bytes; what is moved at a time, while requests wait."""
 
-_UNIQUE = (_REQUEST_AT + 8) // 8
+UNIQUE = (_REQUEST_AT + 8) // 8
 """Which of the numbers is the unique of the request: it stands behind its length and its opcode."""
 WHOLE, IN_PLACE = range(2)
 """Forms of an intent; with the second what is made is not whole from the beginning.  It takes a bit of the unique that is not set
 in any request (fs/fuse/fuse_i.h, FUSE_REQ_ID_STEP)."""
 
-_TRANSACTION = struct.Struct("=IIQ")  # mark and answer, length of all, unique
-_MARK = 0x4E585400
+TRANSACTION = struct.Struct("@IIQ")
+"""What a transaction begins with: an `Answer`, the length of all, unique."""
 
 
 class Answer(IntEnum):
     """How the request of a transaction is answered, should it be sent again."""
 
-    NONE = 0  # it is no request's
-    DONE = 1  # with success and no payload
-    AGAIN = 2  # as when it is carried out again, though it counts once
-    KEPT = 3  # with the reply that is kept
+    NONE = 0x4E585400  # it is no request's
+    DONE = 0x4E585401  # with success and no payload
+    AGAIN = 0x4E585402  # as when it is carried out again, though it counts once
+    KEPT = 0x4E585403  # with the reply that is kept
 
 
-_DONE = _MARK | Answer.DONE
+_ANSWERS = frozenset(map(int, Answer))
+"""Anything else is no transaction."""
 
 _REPLY = struct.Struct("=QiI")  # unique, errno, length of the payload
 _PAYLOAD_AT = _REPLY_AT + _REPLY.size
@@ -69,8 +70,6 @@ _PAYLOAD_AT = _REPLY_AT + _REPLY.size
 RESENT = 1 << 63
 """Bit of ``unique`` in a request that is sent again (FUSE_UNIQUE_RESEND of include/uapi/linux/fuse.h)."""
 NOT_RESENT = ~RESENT
-
-_pack_transaction, _TRANSACTION_SIZE = _TRANSACTION.pack, _TRANSACTION.size
 
 
 class JournalFile:
@@ -87,8 +86,10 @@ class JournalFile:
             self.numbers[HEAD] = self.numbers[TAIL] = _LOG_AT
         self._extents: deque[tuple[int, int]] = deque()
         self._piece = self.numbers[TAIL]
-        self._base = self._at = 0
-        """Where the segment begins in which the log goes on, and where in it that is."""
+        self.window: memoryview
+        """The segment in which the log goes on."""
+        self.base = self.at = 0
+        """Where that begins, and where in it the log goes on."""
         self._enter_segment(self.numbers[HEAD])
 
     @property
@@ -96,28 +97,9 @@ class JournalFile:
         """Bytes from the beginning of the log to its end."""
         return self.numbers[HEAD] - self.numbers[TAIL]
 
-    def append(self, unique: int, answer: int, records: bytes, at: int = -1) -> bool:
-        """Write a transaction: what the request ``unique`` changed; whether a new segment was begun for it.
-
-        ``at``: where what `intend_with` has written ends, which counts from now on as well; default: nothing.
-        """
-        if at < 0:
-            at = self._at
-        length = _TRANSACTION_SIZE + len(records)
-        end = at + length
-        data = _pack_transaction(_MARK | answer, length, unique) + records
-        if end > _SEGMENT:
-            self._append_beyond(at, data)
-            return True
-        self._window[at:end] = data
-        self._at = end
-        self.numbers[HEAD] = self._base + end
-        return False
-
-    def settle(self, at: int) -> None:
-        """What `intend_with` has written up to there counts from now on."""
-        self._at = at
-        self.numbers[HEAD] = self._base + at
+    def append(self, unique: int, answer: int, records: bytes) -> None:
+        """Write a transaction, what the request ``unique`` changed, to a new segment."""
+        self._append_beyond(TRANSACTION.pack(answer, TRANSACTION.size + len(records), unique) + records)
 
     def intend(self, form: int) -> None:
         """The next system call will do what the request says: holds until the next transaction, or request.
@@ -126,32 +108,15 @@ class JournalFile:
         """
         numbers = self.numbers
         # In this order: the intent before, if there is one, is another request's.
-        numbers[INTENT_HEAD] = self._base + self._at
-        numbers[INTENT] = numbers[_UNIQUE] | form
+        numbers[INTENT_HEAD] = self.base + self.at
+        numbers[INTENT] = numbers[UNIQUE] | form
 
-    def intend_with(self, records: bytes) -> int:
-        """The same, and write a transaction that does not count yet: what the request will have changed, to be answered with
-        success and no payload.  Where it ends, in the segment."""
-        numbers = self.numbers
-        unique = numbers[_UNIQUE]
-        data = _pack_transaction(_DONE, _TRANSACTION_SIZE + len(records), unique) + records
-        at = self._at
-        end = at + len(data)
-        if end > _SEGMENT:
-            # It lies where the log goes on, so the log must go on where it has room.
-            self._append_beyond(at, _pack_transaction(_MARK, _TRANSACTION_SIZE, 0))
-            at = self._at
-            end = at + len(data)
-        self._window[at:end] = data
-        numbers[INTENT_HEAD] = self._base + at
-        numbers[INTENT] = unique
-        return end
-
-    def _append_beyond(self, at: int, transaction: bytes) -> None:
-        """The transaction, which has no room at ``at`` in this segment, begins a new one, and may be longer than one."""
+    def _append_beyond(self, transaction: bytes) -> None:
+        """Begin a new segment with the transaction, which may be longer than one."""
         # What was prepared there and has not come about must not be taken for a transaction.
-        self._window[at : at + _TRANSACTION_SIZE] = bytes(len(self._window[at : at + _TRANSACTION_SIZE]))
-        start = self._base + _SEGMENT
+        at = self.at
+        self.window[at : at + TRANSACTION.size] = bytes(len(self.window[at : at + TRANSACTION.size]))
+        start = self.base + _SEGMENT
         end = start + len(transaction)
         os.ftruncate(self._fd, start + -(-len(transaction) // _SEGMENT) * _SEGMENT)
         written = 0
@@ -165,12 +130,12 @@ class JournalFile:
 
     def _enter_segment(self, end: int) -> None:
         """Map the segment in which the log goes on at ``end``."""
-        self._base = _LOG_AT + max(end - 1 - _LOG_AT, 0) // _SEGMENT * _SEGMENT
-        if os.fstat(self._fd).st_size < self._base + _SEGMENT:
-            os.ftruncate(self._fd, self._base + _SEGMENT)
-        self._memory = SharedMemory(self._fd, self._base, _SEGMENT)
-        self._window = self._memory.view
-        self._at = end - self._base
+        self.base = _LOG_AT + max(end - 1 - _LOG_AT, 0) // _SEGMENT * _SEGMENT
+        if os.fstat(self._fd).st_size < self.base + _SEGMENT:
+            os.ftruncate(self._fd, self.base + _SEGMENT)
+        self._memory = SharedMemory(self._fd, self.base, _SEGMENT, populate=True)
+        self.window = self._memory.view
+        self.at = end - self.base
 
     # -- reading ----------------------------------------------------------------------------------------------------------
 
@@ -204,7 +169,7 @@ class JournalFile:
     def begin_anew(self, unique: int, answer: int, records: bytes) -> None:
         """`append`, and forget everything before it."""
         tail = self.numbers[TAIL]
-        self._append_beyond(self._at, _pack_transaction(_MARK | answer, _TRANSACTION_SIZE + len(records), unique) + records)
+        self.append(unique, answer, records)
         self._extents.clear()
         self.numbers[TAIL] = self._piece
         self._give_back(tail, self._piece)
@@ -234,7 +199,7 @@ class JournalFile:
     def read_intent(self) -> tuple[int, memoryview] | None:
         """The form of the last intent and the request that is about to be carried out; None: there is none."""
         numbers = self.numbers
-        unique, form = numbers[_UNIQUE], numbers[INTENT] & IN_PLACE
+        unique, form = numbers[UNIQUE], numbers[INTENT] & IN_PLACE
         if numbers[INTENT_HEAD] != numbers[HEAD] or numbers[INTENT] != unique | form:
             return None
         length = int.from_bytes(self.request[:4], sys.byteorder)
@@ -242,14 +207,14 @@ class JournalFile:
 
     def read_prepared(self, unique: int) -> memoryview:
         """The records of what the request ``unique`` has prepared; empty: nothing."""
-        return memoryview(bytes(self._window[self._at + _TRANSACTION_SIZE : self.end_of_prepared(unique)]))
+        return memoryview(bytes(self.window[self.at + TRANSACTION.size : self.end_of_prepared(unique)]))
 
     def end_of_prepared(self, unique: int) -> int:
         """Where what the request ``unique`` has prepared ends, in the segment; 0: it has prepared nothing."""
-        at = self._at
-        if at + _TRANSACTION_SIZE <= _SEGMENT:
-            mark, length, prepared_by = _TRANSACTION.unpack_from(self._window, at)
-            if mark == _DONE and prepared_by & NOT_RESENT == unique:
+        at = self.at
+        if at + TRANSACTION.size <= _SEGMENT:
+            mark, length, prepared_by = TRANSACTION.unpack_from(self.window, at)
+            if mark == Answer.DONE and prepared_by & NOT_RESENT == unique:
                 return at + int(length)
         return 0
 
@@ -265,13 +230,13 @@ def _transactions(data: bytes, start: int) -> tuple[list[tuple[int, int, memoryv
     """The transactions of a part of the log that begins at ``start``, and where each begins."""
     view, found, starts = memoryview(data), [], []
     at = 0
-    while at + _TRANSACTION.size <= len(data):
-        mark, length, unique = _TRANSACTION.unpack_from(data, at)
-        if mark & ~0xFF != _MARK:
+    while at + TRANSACTION.size <= len(data):
+        mark, length, unique = TRANSACTION.unpack_from(data, at)
+        if mark not in _ANSWERS:
             # The rest of the segment was too short for the next one.
             at += _SEGMENT - (start + at - _LOG_AT) % _SEGMENT
             continue
-        found.append((unique, mark & 0xFF, view[at + _TRANSACTION.size : at + length]))
+        found.append((unique, mark, view[at + TRANSACTION.size : at + length]))
         starts.append(start + at)
         at += length
     return found, starts

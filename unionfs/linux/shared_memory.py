@@ -18,13 +18,17 @@ _FAILED = c_void_p(-1).value
 class SharedMemory:
     """A part of a file as ``view`` (bytes that can be written), shared with all who map it, until it is given up."""
 
-    def __init__(self, fd: int, offset: int, length: int) -> None:
+    def __init__(self, fd: int, offset: int, length: int, *, populate: bool = False) -> None:
         """``offset``: a multiple of the page size; the file is at least ``length`` bytes longer.
+
+        ``populate``: make all of it there at once, for it will be used to its end: a fault for each page takes several times as
+        long.
 
         Raises:
             OSError: as mmap(2).
         """
-        address = _mmap(None, length, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, fd, offset)
+        flags = mmap.MAP_SHARED | (mmap.MAP_POPULATE if populate else 0)
+        address = _mmap(None, length, mmap.PROT_READ | mmap.PROT_WRITE, flags, fd, offset)
         if address is None or address == _FAILED:
             raise last_error()
         self._address, self._length = address, length

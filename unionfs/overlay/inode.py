@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from unionfs.filesystem import ROOT_ID
 from unionfs.journal import records
-from unionfs.journal.journal import Finished
+from unionfs.journal.journal import Finished, Recorded, write_transaction
 from unionfs.overlay import kinds
 from unionfs.overlay.data_copy import StagedWork
 from unionfs.overlay.data_place import Data
@@ -27,9 +26,9 @@ INO_SHIFT = _CTIME_BITS + 1
 MANY_NAMES = 16
 """The names of one that has more besides its first are written to the journal as they come and go."""
 
-_pack_node, _NODE = records.NODE.pack, int(records.Kind.NODE)
-_pack_unnamed, _UNNAMED = records.UNNAMED.pack, int(records.Kind.UNNAMED)
-_UNNAMED_LENGTH = records.UNNAMED.size - records.HEADER_SIZE
+_NODE, _NODE_KIND, _NODE_SIZE = records.NODE, int(records.Kind.NODE), records.NODE.size
+_ALONE, _ALONE_SIZE = records.NODE_ALONE, records.NODE_ALONE.size
+_write_unnamed, _UNNAMED_KIND, _UNNAMED_SIZE = records.UNNAMED.pack_into, int(records.Kind.UNNAMED), records.UNNAMED.size
 _BELOW_INO = (1 << INO_SHIFT) - 1
 
 
@@ -90,7 +89,7 @@ class _RareField(Generic[_T]):
         setattr(inode.rare, self._name, value)
 
 
-class Inode:
+class Inode(Recorded):
     """An object of the union other than a directory.
 
     There may be millions, so each slot counts: what few inodes have is in `rare`, and comes by the descriptors below.  Where an
@@ -241,48 +240,61 @@ class Inode:
         """Whether ``fd`` is open, and that of the real object itself: that of a metadata-only copy is of where its data is."""
         return self.fd >= 0 and (self.rare is None or self.rare.data is None)
 
-    def record(self) -> bytes:
-        """What the journal keeps of it."""
-        parent = self.parent
-        if parent is not None and self.rare is None:
-            name = self.name
-            return _pack_node(_NODE, 20 + len(name), self.node, self.nlookup, parent.node) + name
-        return self._rare_record()
-
-    def _rare_record(self) -> bytes:
+    def write(self, window: memoryview, at: int) -> int:
+        """What the journal keeps of it, see `unionfs.journal.journal.Recorded`."""
         parent, rare = self.parent, self.rare
-        if rare is not None and rare.successor is not None:
-            return records.succeeded(self.node, self.nlookup, rare.successor.node)
-        if parent is None:
-            return self.unnamed_record() if self.node != ROOT_ID else b""
-        first = records.node(self.node, self.nlookup, parent.node, self.name)
-        return first if rare is None or not rare.other_names else self._named_record(first, rare.other_names)
+        if parent is None or (rare is not None and (rare.successor is not None or len(rare.other_names or ()) > MANY_NAMES)):
+            return self._write_rare(window, at)
+        # As `records.write_node`, without a call more: each new name comes by here.
+        name = self.name
+        size = _NODE_SIZE + len(name)
+        _NODE[len(name)].pack_into(window, at, _NODE_KIND, size, self.node, self.nlookup, parent.node, name)
+        at += size
+        if rare is not None and rare.other_names:
+            for other, name in rare.other_names:
+                at = records.write_name(window, at, self.node, other.node, name)
+        return at
 
-    def _named_record(self, first: bytes, others: dict[tuple[Directory, bytes], None]) -> bytes:
-        if len(others) > MANY_NAMES:
-            return records.count(self.node, self.nlookup)
-        return first + self._other_records(others)
+    def write_transaction(self, window: memoryview, at: int, answer: int, unique: int) -> int:
+        """See `unionfs.journal.journal.Recorded`."""
+        parent = self.parent
+        if parent is None or self.rare is not None:
+            return write_transaction(self, window, at, answer, unique)
+        name = self.name
+        length = len(name)
+        size, node_size = _ALONE_SIZE + length, _NODE_SIZE + length
+        _ALONE[length].pack_into(
+            window, at, answer, size, unique, _NODE_KIND, node_size, self.node, self.nlookup, parent.node, name
+        )
+        return at + size
 
-    def _other_records(self, others: Iterable[tuple[Directory, bytes]]) -> bytes:
-        return b"".join([records.name(self.node, parent.node, name) for parent, name in others])
+    def _write_rare(self, window: memoryview, at: int) -> int:
+        if self.rare is not None and self.rare.successor is not None:
+            return Finished(records.succeeded(self.node, self.nlookup, self.rare.successor.node)).write(window, at)
+        if self.parent is None:
+            return self.write_unnamed(window, at) if self.node != ROOT_ID else at
+        return Finished(records.count(self.node, self.nlookup)).write(window, at)
 
     def whole_record(self) -> Inode | Finished:
-        """The inode itself, or, where `record` leaves its names out, the record with these."""
+        """The inode itself, or, where `write` leaves its names out, the record with these."""
         rare, parent = self.rare, self.parent
         if rare is None or parent is None or rare.successor is not None or len(rare.other_names or ()) <= MANY_NAMES:
             return self
-        others = rare.other_names or {}
         first = records.node(self.node, self.nlookup, parent.node, self.name)
-        return Finished(first + self._other_records(others))
+        others = [records.name(self.node, parent.node, name) for parent, name in rare.other_names or ()]
+        return Finished(first + b"".join(others))
 
-    def unnamed_record(self) -> bytes:
-        """The same as if it had no name any more."""
+    def write_unnamed(self, window: memoryview, at: int) -> int:
+        """`write` as if it had no name any more."""
         nlookup, fd = self.nlookup, self.orphan_fd
         data = None if self.rare is None else self.rare.data
         if fd >= 0 and data is None:
-            return _pack_unnamed(_UNNAMED, _UNNAMED_LENGTH, self.node, nlookup, self.packed >> INO_SHIFT, self.kind, fd)
+            ino = self.packed >> INO_SHIFT
+            _write_unnamed(window, at, _UNNAMED_KIND, _UNNAMED_SIZE, self.node, nlookup, ino, self.kind, fd)
+            return at + _UNNAMED_SIZE
         own = (b"", b"") if fd >= 0 else self.place.recorded(self.place_name)
-        return records.unnamed(self.node, nlookup, self.ino, self.kind, fd, *own, *(() if data is None else data.recorded()))
+        places = (*own, *(() if data is None else data.recorded()))
+        return Finished(records.unnamed(self.node, nlookup, self.ino, self.kind, fd, *places)).write(window, at)
 
     @property
     def is_held(self) -> bool:

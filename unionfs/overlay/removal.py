@@ -171,9 +171,9 @@ def intend_removal(tree: Tree, inode: Inode | None) -> None:
         journal.intend(WHOLE)
     elif inode.is_indexed:
         # Once it has no name any more the index lets go of it, too.
-        journal.intend_with(inode.unnamed_record())
+        journal.intend_with((), inode.write_unnamed)
     else:
-        journal.intend_with(inode.unnamed_record(), inode)
+        journal.intend_with((inode,), inode.write_unnamed)
 
 
 def is_last_name(inode: Inode) -> bool:

@@ -13,6 +13,7 @@ import os
 from dataclasses import dataclass
 
 from unionfs.journal import records
+from unionfs.journal.journal import Finished, Write
 from unionfs.linux.rename import RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT, renameat2
 from unionfs.overlay import kinds
 from unionfs.overlay.copy_up import CopyUp
@@ -218,17 +219,21 @@ class Rename:
         assert inode is not None
         assert names is not None
         ino, replaced = ino_in(names[old.name]), new.inode
+        covered: tuple[Inode, ...] = ()
         if exchange or inode.rare is not None:
-            after = records.moved(ino)
-            covered: tuple[Inode, ...] = ()
+            after: Write = Finished(records.moved(ino)).write
         else:
-            after = records.moved_node(ino, inode.node, inode.nlookup, new.parent.node, new.name)
             covered = (inode,)
-        if not exchange and replaced is not None and is_last_name(replaced):
-            after += replaced.unnamed_record()
-            if not replaced.is_indexed:
-                covered = (*covered, replaced)
-        journal.intend_with(after, *covered)
+
+            def after(window: memoryview, at: int) -> int:
+                return records.write_moved_node(window, at, ino, inode.node, inode.nlookup, new.parent.node, new.name)
+
+        if exchange or replaced is None or not is_last_name(replaced):
+            journal.intend_with(covered, after)
+            return
+        if not replaced.is_indexed:
+            covered = (*covered, replaced)
+        journal.intend_with(covered, after, replaced.write_unnamed)
 
     def _movable(self, side: _Side) -> Inode:
         inode = self._present(side)
