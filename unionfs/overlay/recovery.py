@@ -323,7 +323,7 @@ class _Recovery:
         if new_parent is None:
             return False
         arrived = self._upper_stat(new_parent, intent.new_name)
-        if arrived is None or arrived.st_ino != intent.moved:
+        if arrived is None or (intent.moved and arrived.st_ino != intent.moved):
             return False
         old, new = (intent.parent, intent.name), (intent.new_parent, intent.new_name)
         moved = self._named(*old)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from unionfs.journal import records
 from unionfs.journal.journal import Finished, Write
+from unionfs.journal.storage import WHOLE
 from unionfs.linux.rename import RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT, renameat2
 from unionfs.overlay import kinds
 from unionfs.overlay.copy_up import CopyUp
@@ -215,6 +216,10 @@ class Rename:
     def _intend(self, old: _Side, new: _Side, exchange: bool = False) -> None:
         journal, inode, names = self._tree.journal, old.inode, old.parent.upper_names
         if not journal.is_kept:
+            return
+        if new.inode is None and not self._tree.has_upper(new.parent, new.name):
+            # That something is there tells that it has come, and nothing but its name has changed then.
+            journal.intend(WHOLE)
             return
         assert inode is not None
         assert names is not None
