@@ -317,6 +317,15 @@ def test_name_that_nobody_holds_does_not_take_the_file_from_those_who_do(tmp_pat
     live.union.close()
 
 
+def test_directory_that_was_forgotten_before_what_is_in_it_goes_with_that(live: HandedOver) -> None:
+    file, directory = live.client.node("d/x"), live.client.node("d")
+    live.journal.flush()
+    live.union.forget(directory, live.union._tree.nodes.get(directory).nlookup)
+    assert live.take_over().lost == 0
+    live.union.forget(file, live.union._tree.nodes.get(file).nlookup)
+    assert live.union._tree.nodes.find(directory) is None
+
+
 # -- everything ---------------------------------------------------------------------------------------------------------------
 
 

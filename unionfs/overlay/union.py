@@ -113,11 +113,11 @@ class Union:
         if inode is None:
             return False
         inode.nlookup = max(inode.nlookup - nlookup, 0)
-        if inode.nlookup:
+        if not inode.nlookup:
+            self._nodes.release(inode)
+        if self._nodes.find(node) is not None:
             self._nodes.touched[inode] = None
-            return True
-        self._nodes.release(inode)
-        return False
+        return inode.nlookup > 0
 
     def getattr(self, node: int) -> Attr:
         inode = self._nodes.get(node)
