@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from unionfs.fuse.mounting import unmount
+from unionfs.linux.mounts_everywhere import mounts_everywhere
 from unionfs.mounter.errors import DaemonError
 from unionfs.mounter.lookup import mounted_union, registered_mount
 from unionfs.mounter.processes import wait_for_end
@@ -36,8 +38,22 @@ def unmount_union(given: Path, lazy: bool = False) -> RegisteredMount | None:
         return None
     if lazy:
         return found
+    holder = _holder(mount.device)
     raise DaemonError(
         f"process {record.pid}",
         f"the daemon of {mountpoint} has not ended {END_TIMEOUT:g} s after the unmount",
-        f"see its log {record.log}",
+        f"see its log {record.log}"
+        if holder is None
+        else f"process {holder[0]} has a mount namespace with a copy of the mount on {holder[1]}: "
+        f"end it, or nsenter --target {holder[0]} --mount umount {shlex.quote(str(holder[1]))}",
     )
+
+
+def _holder(device: int) -> tuple[int, Path] | None:
+    """A process in whose mount namespace a filesystem is still mounted, and where; None: there is none.  A new namespace begins
+    with a copy of all mounts (mount_namespaces(7))."""
+    for process, mounts in mounts_everywhere():
+        for mount in mounts:
+            if mount.device == device:
+                return process, mount.mount_point
+    return None

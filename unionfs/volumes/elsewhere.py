@@ -6,14 +6,12 @@ asked.
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from unionfs.linux.mountinfo import Mount, read_mountinfo
-from unionfs.linux.namespaces import mount_namespace
+from unionfs.linux.mounts_everywhere import mounts_everywhere
 
 
 class _Place(NamedTuple):
@@ -34,7 +32,7 @@ def is_mounted_elsewhere(data: Path) -> bool:
     covering = [mount for mount in here if mount.mount_point == data]
     shown = _place_of(data, here)
     own = _beneath(covering[-1], _by_id(here)) if covering else None
-    for mounts in _namespaces():
+    for _, mounts in mounts_everywhere():
         by_id = _by_id(mounts)
         for mount in mounts:
             if _shows(mount, shown) and (own is None or _beneath(mount, by_id) != own):
@@ -64,15 +62,3 @@ def _within(mount: Mount, path: Path) -> _Place:
 
 def _by_id(mounts: list[Mount]) -> dict[int, Mount]:
     return {mount.id: mount for mount in mounts}
-
-
-def _namespaces() -> Iterator[list[Mount]]:
-    """The mounts of each mount namespace."""
-    seen = set()
-    for name in os.listdir("/proc"):
-        # A process may end at any moment, and another user's may not be looked at: neither tells us anything.
-        with contextlib.suppress(OSError):
-            if name.isdigit() and (namespace := mount_namespace(int(name))) not in seen:
-                mounts = read_mountinfo(Path(f"/proc/{name}/mountinfo"))
-                seen.add(namespace)
-                yield mounts
