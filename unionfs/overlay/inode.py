@@ -27,7 +27,7 @@ MANY_NAMES = 16
 """The names of one that has more besides its first are written to the journal as they come and go."""
 
 _NODE, _NODE_KIND, _NODE_SIZE = records.NODE, int(records.Kind.NODE), records.NODE.size
-_ALONE, _ALONE_SIZE = records.NODE_ALONE, records.NODE_ALONE.size
+_ALONE, _BEGINNING = records.NODE_ALONE, records.NODE_ALONE.size - records.NODE.size
 _write_unnamed, _UNNAMED_KIND, _UNNAMED_SIZE = records.UNNAMED.pack_into, int(records.Kind.UNNAMED), records.UNNAMED.size
 _BELOW_INO = (1 << INO_SHIFT) - 1
 
@@ -64,6 +64,11 @@ class _Rare:
     predecessor: Inode | None = None
     carried: int = 0
     other_names: dict[tuple[Directory, bytes], None] | None = None
+
+    @property
+    def is_recorded_otherwise(self) -> bool:
+        """Whether the journal has something else of it than all its names."""
+        return self.successor is not None or len(self.other_names or ()) > MANY_NAMES
 
 
 class _RareField(Generic[_T]):
@@ -243,30 +248,34 @@ class Inode(Recorded):
     def write(self, window: memoryview, at: int) -> int:
         """What the journal keeps of it, see `unionfs.journal.journal.Recorded`."""
         parent, rare = self.parent, self.rare
-        if parent is None or (rare is not None and (rare.successor is not None or len(rare.other_names or ()) > MANY_NAMES)):
+        if parent is None or (rare is not None and rare.is_recorded_otherwise):
             return self._write_rare(window, at)
-        # As `records.write_node`, without a call more: each new name comes by here.
         name = self.name
-        size = _NODE_SIZE + len(name)
-        _NODE[len(name)].pack_into(window, at, _NODE_KIND, size, self.node, self.nlookup, parent.node, name)
-        at += size
-        if rare is not None and rare.other_names:
-            for other, name in rare.other_names:
-                at = records.write_name(window, at, self.node, other.node, name)
-        return at
+        length = len(name)
+        size = _NODE_SIZE + length
+        _NODE[length].pack_into(window, at, _NODE_KIND, size, self.node, self.nlookup, parent.node, name)
+        return at + size if rare is None else self._write_others(rare, window, at + size)
 
     def write_transaction(self, window: memoryview, at: int, answer: int, unique: int) -> int:
-        """See `unionfs.journal.journal.Recorded`."""
-        parent = self.parent
-        if parent is None or self.rare is not None:
+        """See `unionfs.journal.journal.Recorded`.  In one piece, for each new name comes by here."""
+        parent, rare = self.parent, self.rare
+        if parent is None or (rare is not None and rare.is_recorded_otherwise):
             return write_transaction(self, window, at, answer, unique)
         name = self.name
         length = len(name)
-        size, node_size = _ALONE_SIZE + length, _NODE_SIZE + length
+        size = _NODE_SIZE + length
+        end = at + _BEGINNING + size
+        if rare is not None:
+            end = self._write_others(rare, window, end)
         _ALONE[length].pack_into(
-            window, at, answer, size, unique, _NODE_KIND, node_size, self.node, self.nlookup, parent.node, name
+            window, at, answer, end - at, unique, _NODE_KIND, size, self.node, self.nlookup, parent.node, name
         )
-        return at + size
+        return end
+
+    def _write_others(self, rare: _Rare, window: memoryview, at: int) -> int:
+        for other, name in rare.other_names or ():
+            at = records.write_name(window, at, self.node, other.node, name)
+        return at
 
     def _write_rare(self, window: memoryview, at: int) -> int:
         if self.rare is not None and self.rare.successor is not None:
