@@ -19,7 +19,7 @@ from unionfs.journal import records, storage
 from unionfs.journal.journal import Finished, Journal
 from unionfs.journal.records import Act, Kind
 from unionfs.journal.recovered import Recovered, read_journal
-from unionfs.journal.storage import IN_PLACE, WHOLE, Answer, JournalFile, new_journal
+from unionfs.journal.storage import HEAD, IN_PLACE, WHOLE, Answer, JournalFile, new_journal
 
 _NEGOTIATED = negotiate(wire.InitRequest(7, 44, 1 << 17, InitFlag(sum(InitFlag))), SessionSettings(), may_register_backing=True)
 
@@ -115,6 +115,24 @@ def test_what_a_failed_request_prepared_at_the_end_of_a_segment_is_no_transactio
     journal.retract()
     commit(journal, 22, records.node(9, 1, 1, b"y" * 1200))
     assert set(recovered(fd).nodes) == {2, 3, 4, 9}
+
+
+def test_transaction_that_was_written_and_does_not_count_was_not_prepared(fd: int) -> None:
+    """Or the next worker would take it over, and write down the same once more: a name was listed twice."""
+    file = JournalFile(fd)
+    journal = Journal(file)
+    read_request(journal, 8, Opcode.RENAME, 1, wire.RENAME_IN.pack(1) + b"old\0new\0")
+    journal.intend(WHOLE)
+    head = file.numbers[HEAD]
+    commit(journal, 8, records.node(2, 1, 1, b"new"))
+    file.numbers[HEAD] = head
+    found = recovered(fd)
+    assert found.intent is not None
+    assert not found.intent.states
+    journal = Journal(JournalFile(fd))
+    journal.take_prepared(8)
+    journal.flush()
+    assert not recovered(fd).nodes
 
 
 # -- what was put off ---------------------------------------------------------------------------------------------------------

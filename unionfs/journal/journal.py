@@ -42,7 +42,7 @@ _MOST_PREPARED = 1 << 15
 _FEW = 3000
 """So many nodes are written down in a millisecond or two."""
 
-_DONE, _NONE = int(Answer.DONE), int(Answer.NONE)
+_DONE, _NONE, _PREPARED = int(Answer.DONE), int(Answer.NONE), int(Answer.PREPARED)
 _begin_transaction, _BEGINNING = TRANSACTION.pack_into, TRANSACTION.size
 
 CARRIED_OUT_AGAIN = -1
@@ -287,7 +287,7 @@ class Journal(NoJournal):
         try:
             for write in after:
                 end = write(window, end)
-            _begin_transaction(window, start, _DONE, end - start, unique)
+            _begin_transaction(window, start, _PREPARED, end - start, unique)
         except NO_ROOM:
             self._intend_beyond(covered, after)
             return

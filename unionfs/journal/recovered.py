@@ -189,7 +189,7 @@ def _signed(number: int) -> int:
 
 
 def _reply(file: JournalFile, unique: int, answer: int) -> Reply | None:
-    if answer == Answer.DONE:
+    if answer in (Answer.DONE, Answer.PREPARED):
         return Reply(unique, 0, b"")
     if answer == Answer.AGAIN:
         return Reply(unique, CARRIED_OUT_AGAIN, b"")

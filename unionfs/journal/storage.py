@@ -58,6 +58,7 @@ class Answer(IntEnum):
     DONE = 0x4E585401  # with success and no payload
     AGAIN = 0x4E585402  # as when it is carried out again, though it counts once
     KEPT = 0x4E585403  # with the reply that is kept
+    PREPARED = 0x4E585404  # as `DONE`, and it was written before it counted
 
 
 _ANSWERS = frozenset(map(int, Answer))
@@ -214,7 +215,7 @@ class JournalFile:
         at = self.at
         if at + TRANSACTION.size <= _SEGMENT:
             mark, length, prepared_by = TRANSACTION.unpack_from(self.window, at)
-            if mark == Answer.DONE and prepared_by & NOT_RESENT == unique:
+            if mark == Answer.PREPARED and prepared_by & NOT_RESENT == unique:
                 return at + int(length)
         return 0
 
