@@ -37,8 +37,6 @@ _FOR_EACH_NODE = 128
 _STEP = 1 << 15
 """Bytes: a log that is longer than `_SMALL`, and than `_FOR_EACH_NODE` for each node, is shortened; where that gains little, not
 again before it has grown by `_STEP`."""
-_MOST_PREPARED = 1 << 15
-"""Bytes: half of a segment of the log."""
 _FEW = 3000
 """So many nodes are written down in a millisecond or two."""
 
@@ -297,8 +295,8 @@ class Journal(NoJournal):
 
     def _intend_beyond(self, covered: tuple[Recorded, ...], after: tuple[Write, ...]) -> None:
         """What is prepared lies where the log goes on, so that must go on where there is room."""
-        if after and len(_bytes_of(after)) > _MOST_PREPARED:
-            # Paths longer than a segment: what they are of is told once it is done.
+        if after and len(_bytes_of(after)) > len(self._file.window) // 2:
+            # Paths that long: what they are of is told once it is done.
             covered, after = (), after[:-1]
         self._file.append(0, _NONE, b"")
         self.intend_with(covered, *after)
@@ -360,10 +358,21 @@ class Journal(NoJournal):
         elif file.length > wanted and (oldest := file.oldest()):
             self.touched.update(dict.fromkeys(self._holding(oldest)))
             if self.touched:
-                file.append(unique, answer, self._touched_records())
-                self.touched.clear()
+                self._append(unique, answer)
             file.drop()
         self._look_at = max(file.numbers[TAIL] + wanted, file.numbers[HEAD] + _STEP)
+
+    def _append(self, unique: int, answer: int) -> None:
+        """`commit` without keeping it short."""
+        file = self._file
+        try:
+            end = self._write_transaction(file.at, answer, unique)
+        except NO_ROOM:
+            file.append(unique, answer, self._touched_records())
+        else:
+            file.at = end
+            file.numbers[HEAD] = file.base + end
+        self.touched.clear()
 
     def _holding(self, transactions: list[memoryview]) -> Iterator[Recorded]:
         """The present states of what old records are about."""
