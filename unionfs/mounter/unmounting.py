@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from unionfs.fuse.mounting import unmount
-from unionfs.linux.mounts_everywhere import mounts_everywhere
+from unionfs.linux.mounts_everywhere import mount_namespaces
 from unionfs.mounter.errors import DaemonError
 from unionfs.mounter.lookup import mounted_union, registered_mount
 from unionfs.mounter.processes import wait_for_end
@@ -52,8 +52,8 @@ def unmount_union(given: Path, lazy: bool = False) -> RegisteredMount | None:
 def _holder(device: int) -> tuple[int, Path] | None:
     """A process in whose mount namespace a filesystem is still mounted, and where; None: there is none.  A new namespace begins
     with a copy of all mounts (mount_namespaces(7))."""
-    for process, mounts in mounts_everywhere():
-        for mount in mounts:
+    for namespace in mount_namespaces():
+        for mount in namespace.mounts:
             if mount.device == device:
-                return process, mount.mount_point
+                return namespace.process, mount.mount_point
     return None

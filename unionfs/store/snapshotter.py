@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -36,6 +37,12 @@ _CHAIN_LABEL = "unionfs.image"
 """On committed snapshots that `Snapshotter.ensure_image` made: they go when no image needs them."""
 _INIT_PREFIX = "init-"
 """How those are called, before the name of their parent, that stand on an image for all its containers."""
+
+
+_PATIENCE = 2.0
+"""Seconds.  Whoever makes a mount namespace, as each start of a container does, has a copy of all mounts for a moment: until it has
+left the old root."""
+_LOOK_AGAIN = 0.02  # seconds
 
 
 class AdoptedLayer(Protocol):
@@ -352,7 +359,12 @@ class Snapshotter:
             yield current
 
     def _refuse_mounted(self, row: SnapshotRow) -> None:
-        found = mount_points(self._places.path(row.number))
+        directory = self._places.path(row.number)
+        found = mount_points(directory)
+        patience_ends = time.monotonic() + _PATIENCE
+        while found and not any(each.is_here for each in found) and time.monotonic() < patience_ends:
+            time.sleep(_LOOK_AGAIN)
+            found = mount_points(directory)
         if found:
             where = ", ".join(str(each.path) + ("" if each.is_here else " (in another mount namespace)") for each in found)
             raise InUseError(row.info.name, f"mounted on {where}", "unmount it first")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from unionfs.linux.mountinfo import Mount, read_mountinfo
-from unionfs.linux.mounts_everywhere import mounts_everywhere
+from unionfs.linux.mounts_everywhere import mount_namespaces
 
 
 class _Place(NamedTuple):
@@ -32,9 +32,9 @@ def is_mounted_elsewhere(data: Path) -> bool:
     covering = [mount for mount in here if mount.mount_point == data]
     shown = _place_of(data, here)
     own = _beneath(covering[-1], _by_id(here)) if covering else None
-    for _, mounts in mounts_everywhere():
-        by_id = _by_id(mounts)
-        for mount in mounts:
+    for namespace in mount_namespaces():
+        by_id = _by_id(namespace.mounts)
+        for mount in namespace.mounts:
             if _shows(mount, shown) and (own is None or _beneath(mount, by_id) != own):
                 return True
     return False

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
 from tests.behaviour.tree import Snapshot, differences
+from tests.programs import started
 from tests.store.snapshots.conftest import Bench
 from tests.store.snapshots.killing import killed_at
 from tests.store.snapshots.made_layers import base
 from unionfs.linux.namespaces import enter_private_mount_namespace
+from unionfs.store import snapshotter
+from unionfs.store.drivers.mounting import MountPoint, mount_points
 from unionfs.store.errors import ExistsError, NotFoundError
 from unionfs.store.leases import collecting
 from unionfs.store.snapshotter import Kind, Snapshotter
@@ -197,7 +202,8 @@ def test_many_prepare_and_remove_their_own_at_once(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("bench", ["union", "overlay"], indirect=True)
-def test_mount_in_another_namespace_is_in_use(bench: Bench) -> None:
+def test_mount_in_another_namespace_is_in_use(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshotter, "_PATIENCE", 0.0)
     bench.snapshots.prepare("box", bench.image(base))
     target = bench.target()
     read, write = os.pipe()
@@ -224,3 +230,30 @@ def test_mount_in_another_namespace_is_in_use(bench: Bench) -> None:
         os.close(ready)
         os.waitpid(pid, 0)
     bench.snapshots.remove("box")
+
+
+@pytest.mark.parametrize("bench", ["overlay"], indirect=True)
+def test_copy_of_a_mount_in_a_namespace_that_is_being_made_is_not_in_the_way_for_long(bench: Bench) -> None:
+    """A container that ends while another one starts: that has a copy of all mounts until it has left the old root."""
+    bench.snapshots.prepare("box", bench.image(base))
+    target = bench.target()
+    bench.snapshots.mount("box", target)
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo ready; read line"]
+    with started(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"ready\n"
+        bench.snapshots.unmount(target)
+        looks: list[list[MountPoint]] = []
+
+        def look(directory: Path) -> list[MountPoint]:
+            looks.append(mount_points(directory))
+            if len(looks) == 1:
+                other.stdin.close()
+            return looks[-1]
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(snapshotter, "mount_points", look)
+            bench.snapshots.remove("box")
+        assert not looks[0][0].is_here
+        assert not looks[-1]

@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from unionfs.linux.mount import MS_BIND, MS_RDONLY, MS_REMOUNT, UMOUNT_NOFOLLOW, mount, umount
 from unionfs.linux.mountinfo import Mount as MountedHere
 from unionfs.linux.mountinfo import read_mountinfo
+from unionfs.linux.mounts_everywhere import mount_namespaces
 from unionfs.linux.overlay_mount import mount_overlay
 from unionfs.mounter.daemon import start_daemon
 from unionfs.mounter.errors import from_os_error
@@ -150,8 +151,9 @@ def mount_points(directory: Path) -> list[MountPoint]:
     looked at, because containers run in others."""
     shown = _as_mounted(directory)
     found = []
-    for mounts, is_here in _namespaces():
-        found += [MountPoint(each.mount_point, is_here) for each in reversed(mounts) if _is_of(each, directory, shown)]
+    for namespace in mount_namespaces():
+        mounts = reversed(namespace.mounts)
+        found += [MountPoint(each.mount_point, namespace.is_own) for each in mounts if _is_of(each, directory, shown)]
     return found
 
 
@@ -169,16 +171,3 @@ def _as_mounted(directory: Path) -> tuple[int, Path]:
     # Of several mounts on one directory the last counts.
     deepest = max(reversed(above), key=lambda mount: len(mount.mount_point.parts))
     return deepest.device, Path(deepest.root) / path.relative_to(deepest.mount_point)
-
-
-def _namespaces() -> Iterator[tuple[list[MountedHere], bool]]:
-    own = os.readlink("/proc/self/ns/mnt")
-    yield read_mountinfo(), True
-    seen = {own}
-    for name in os.listdir("/proc"):
-        # A process may end at any moment, and another user's may not be looked at: neither tells us anything.
-        with contextlib.suppress(OSError):
-            if name.isdigit() and (namespace := os.readlink(f"/proc/{name}/ns/mnt")) not in seen:
-                mounts = read_mountinfo(Path(f"/proc/{name}/mountinfo"))
-                seen.add(namespace)
-                yield mounts, False
