@@ -40,8 +40,8 @@ _INIT_PREFIX = "init-"
 
 
 _PATIENCE = 2.0
-"""Seconds.  Whoever makes a mount namespace, as each start of a container does, has a copy of all mounts for a moment: until it has
-left the old root."""
+"""Seconds.  Whoever makes a mount namespace, as each start of a container does, has a copy of all mounts for a moment: until it
+has left the old root."""
 _LOOK_AGAIN = 0.02  # seconds
 
 
