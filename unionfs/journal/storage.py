@@ -99,21 +99,8 @@ class JournalFile:
         return self.numbers[HEAD] - self.numbers[TAIL]
 
     def append(self, unique: int, answer: int, records: bytes) -> None:
-        """Write a transaction, what the request ``unique`` changed, to a new segment."""
-        self._append_beyond(TRANSACTION.pack(answer, TRANSACTION.size + len(records), unique) + records)
-
-    def intend(self, form: int) -> None:
-        """The next system call will do what the request says: holds until the next transaction, or request.
-
-        ``form``: `WHOLE` or `IN_PLACE`.
-        """
-        numbers = self.numbers
-        # In this order: the intent before, if there is one, is another request's.
-        numbers[INTENT_HEAD] = self.base + self.at
-        numbers[INTENT] = numbers[UNIQUE] | form
-
-    def _append_beyond(self, transaction: bytes) -> None:
-        """Begin a new segment with the transaction, which may be longer than one."""
+        """Write a transaction, what the request ``unique`` changed: a new segment begins with it.  It may be longer than one."""
+        transaction = TRANSACTION.pack(answer, TRANSACTION.size + len(records), unique) + records
         # What was prepared there and has not come about must not be taken for a transaction.
         at = self.at
         self.window[at : at + TRANSACTION.size] = bytes(len(self.window[at : at + TRANSACTION.size]))
@@ -128,6 +115,16 @@ class JournalFile:
         self._piece = start
         self._memory.close()
         self._enter_segment(end)
+
+    def intend(self, form: int) -> None:
+        """The next system call will do what the request says: holds until the next transaction, or request.
+
+        ``form``: `WHOLE` or `IN_PLACE`.
+        """
+        numbers = self.numbers
+        # In this order: the intent before, if there is one, is another request's.
+        numbers[INTENT_HEAD] = self.base + self.at
+        numbers[INTENT] = numbers[UNIQUE] | form
 
     def _enter_segment(self, end: int) -> None:
         """Map the segment in which the log goes on at ``end``."""

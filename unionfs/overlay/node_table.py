@@ -129,9 +129,8 @@ class NodeTable:
             # Names of one file may lie in one directory, or in one above another: its ancestors may come by here more than once.
             if inode.nlookup > 0 or inode.node == ROOT_ID or inode.node not in self._nodes:
                 continue
-            if inode.rare is not None and inode.predecessor is not None:
-                continue
-            if isinstance(inode, Directory) and inode.children:
+            if (inode.rare is not None and inode.predecessor is not None) or (isinstance(inode, Directory) and inode.children):
+                self.touched[inode] = None  # it stays, and nothing else tells that the kernel holds it no more
                 continue
             if inode.parent is not None:
                 waiting.append(inode.parent)

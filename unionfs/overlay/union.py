@@ -113,11 +113,11 @@ class Union:
         if inode is None:
             return False
         inode.nlookup = max(inode.nlookup - nlookup, 0)
-        if not inode.nlookup:
-            self._nodes.release(inode)
-        if self._nodes.find(node) is not None:
+        if inode.nlookup:
             self._nodes.touched[inode] = None
-        return inode.nlookup > 0
+            return True
+        self._nodes.release(inode)
+        return False
 
     def getattr(self, node: int) -> Attr:
         inode = self._nodes.get(node)
